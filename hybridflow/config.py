@@ -1,0 +1,146 @@
+"""Configs: frozen, strict descriptions of one component, with its search space."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from hybridflow.errors import ConfigError, closest
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number to search from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number to search from `low` to `high`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values to search."""
+
+    options: tuple[bool | int | float | str, ...]
+
+
+Search = Int | Float | Choice
+
+
+class Config(BaseModel):
+    """Base class of all configs: defaults, bounds, JSON schema and search space.
+
+    A config is immutable and strict: unknown fields, wrong types and values
+    out of bounds raise `ConfigError`. Fields that are worth tuning carry an
+    `Int`, `Float` or `Choice` in their annotation.
+
+    Raises
+    ------
+    ConfigError
+        If a field is unknown, missing, of the wrong type or out of bounds.
+
+    Examples
+    --------
+    >>> from typing import Annotated
+    >>> from pydantic import Field
+    >>> from hybridflow.config import Config, Int
+    >>> class Stack(Config):
+    ...     layers: Annotated[int, Field(ge=1), Int(2, 8)] = 4
+    >>> Stack(layers=6)
+    Stack(layers=6)
+    >>> Stack.space()
+    {'layers': Int(low=2, high=8, log=False)}
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_message(type(self), error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _python_scalars(cls, values: Any) -> Any:
+        """Turn numpy scalars, as grid searches produce them, into Python ones."""
+        if not isinstance(values, dict):
+            return values
+        return {name: _python_scalar(value) for name, value in values.items()}
+
+    @classmethod
+    def space(cls) -> dict[str, Search]:
+        """Return the fields worth tuning and the range of each.
+
+        Returns
+        -------
+        dict of str to Int, Float or Choice
+            In the order of the fields.
+        """
+        return {
+            name: note
+            for name, field in cls.model_fields.items()
+            for note in field.metadata
+            if isinstance(note, Int | Float | Choice)
+        }
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """Build the config from what ``model_dump(mode="json")`` returned.
+
+        Raises
+        ------
+        ConfigError
+            If the document does not describe a valid config of this class.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(document, allow_nan=False))
+        except ValidationError as error:
+            raise ConfigError(_message(cls, error)) from None
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{cls.__name__}: not plain JSON: {error}") from None
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated anew."""
+        return type(self)(**{**self.get_params(), **changes})
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the fields by name, so that scikit-learn lists ``flow__layers``."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def __sklearn_clone__(self) -> Self:
+        return self
+
+
+def _python_scalar(value: Any) -> Any:
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+def _message(config: type[Config], error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        name = ".".join(str(part) for part in item["loc"])
+        text = item["msg"][0].lower() + item["msg"][1:]
+        if item["type"] == "extra_forbidden":
+            known = list(config.model_fields)
+            text = f"unknown parameter; known are {', '.join(known) or 'none'}{closest(name, known)}"
+        else:
+            text = f"{text}, got {item['input']!r}"
+        lines.append(f"{config.__name__}: {name}: {text}" if name else f"{config.__name__}: {text}")
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""The contract of heads, and of the likelihoods they are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from hybridflow.laws import Law
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """The targets of n rows: one type for labels, numbers, censored and partly missing y.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, k)
+        Class codes from 0 for labels, numbers in the units of y else; float64.
+        What stands in a cell that is not observed is never read.
+    observed : Tensor of shape (n, k)
+        Boolean.
+    lower, upper : Tensor of shape (n, k), optional
+        Bounds of censored values.
+    offset : Tensor of shape (n,), optional
+        Logarithm of the exposure of a count.
+    """
+
+    values: Tensor
+    observed: Tensor
+    lower: Tensor | None = None
+    upper: Tensor | None = None
+    offset: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def __getitem__(self, rows: Tensor | slice) -> TargetBatch:
+        """Return the targets of some rows."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return TargetBatch(**{k: None if v is None else v[rows] for k, v in parts.items()})
+
+    def to(self, device: torch.device | str) -> TargetBatch:
+        """Return the targets on another device."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return TargetBatch(**{k: None if v is None else v.to(device) for k, v in parts.items()})
+
+    @property
+    def labelled(self) -> Tensor:
+        """Rows with at least one observed value, boolean of shape (n,)."""
+        return self.observed.any(-1)
+
+
+class Head(nn.Module, ABC):
+    """A generalized linear model on the latent, or on a basis of it.
+
+    ``head(z, context, offset)`` returns the linear predictor eta, `nll` scores
+    targets under it in the units of y, `law` turns it into a distribution.
+    """
+
+    @abstractmethod
+    def forward(
+        self, z: Tensor, context: Tensor | None = None, offset: Tensor | None = None
+    ) -> Tensor:
+        """Return eta of shape (n, k)."""
+
+    @abstractmethod
+    def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
+        """Return -log p(y | eta) of shape (n,), nats, in the units of y; 0 where unlabelled."""
+
+    @abstractmethod
+    def law(self, eta: Tensor) -> Law:
+        """Return what eta implies for y, in the units of y."""
+
+    def initialize(
+        self,
+        z: Tensor,
+        context: Tensor | None = None,
+        y: TargetBatch | None = None,
+        weight: Tensor | None = None,
+    ) -> None:
+        """Set data-dependent parameters, once, from all labelled training rows."""
+
+
+class Likelihood(nn.Module, ABC):
+    """The random part of a generalized linear model: a family with its link.
+
+    To write one, set `outputs` and define `nll` and `law`; `start` gives the
+    eta of the model without features, from which training starts.
+    """
+
+    outputs: int
+    """Width of eta."""
+
+    @abstractmethod
+    def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
+        """Return -log p(y | eta) of shape (n,), in the units of y; 0 where unlabelled."""
+
+    @abstractmethod
+    def law(self, eta: Tensor) -> Law:
+        """Return what eta implies for y, in the units of y."""
+
+    @abstractmethod
+    def start(self, targets: TargetBatch, weight: Tensor) -> Tensor:
+        """Return the eta of shape (k,) that fits the targets without any feature."""

@@ -1,0 +1,251 @@
+"""What a row is, what y is, and what a plugin offers.
+
+`Event` and `Target` are plain, JSON-able facts that every component is built
+from and that a saved model keeps. `FlowSpec`, `BaseSpec` and `HeadSpec` offer
+a component to the registry. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from hybridflow.config import Config
+from hybridflow.errors import ConfigError, PluginContractError
+
+if TYPE_CHECKING:
+    from hybridflow.densities.base import Base
+    from hybridflow.likelihoods.base import Head
+    from hybridflow.transforms.base import Transform
+
+
+class Real(Config):
+    """The whole real line."""
+
+    kind: Literal["real"] = "real"
+
+
+class Positive(Config):
+    """The positive half-line."""
+
+    kind: Literal["positive"] = "positive"
+
+
+class Interval(Config):
+    """The interval from `low` to `high`."""
+
+    kind: Literal["interval"] = "interval"
+    low: float
+    high: float
+
+
+class Circle(Config):
+    """A circle of the given period."""
+
+    kind: Literal["circle"] = "circle"
+    period: Annotated[float, Field(gt=0)]
+
+
+class Token(Config):
+    """One of `size` symbols, numbered from 0."""
+
+    kind: Literal["token"] = "token"
+    size: Annotated[int, Field(ge=1)]
+
+
+Support = Annotated[Real | Positive | Interval | Circle | Token, Field(discriminator="kind")]
+
+
+class Event(Config):
+    """What one row is: its shape, the support of each dimension, its context.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(d,)`` for a table, ``(channels, height, width)`` for an image,
+        ``(length,)`` for a sequence, ``(0,)`` for a row without a density.
+    support : tuple of Real, Positive, Interval, Circle or Token
+        One per dimension of a table row, or a single one that holds for all.
+    context_features : int, default=0
+        Width of the context that every transform receives.
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Event
+    >>> Event.real(3).shape
+    (3,)
+    """
+
+    shape: tuple[Annotated[int, Field(ge=0)], ...]
+    support: tuple[Support, ...]
+    context_features: Annotated[int, Field(ge=0)] = 0
+
+    @classmethod
+    def real(cls, features: int, context_features: int = 0) -> Event:
+        """Return the event of a table row with `features` real columns."""
+        return cls(shape=(features,), support=(Real(),), context_features=context_features)
+
+    @property
+    def features(self) -> int:
+        """Number of dimensions that carry a density."""
+        return math.prod(self.shape)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Kinds of support that occur."""
+        return frozenset(support.kind for support in self.support)
+
+
+class Target(Config):
+    """What y is.
+
+    Parameters
+    ----------
+    kind : {"classification", "regression"}
+        Labels or numbers.
+    names : tuple of str
+        Names of the outputs.
+    classes : tuple of str, int, float or bool
+        The labels, sorted; empty for a regression.
+    location, scale : tuple of float
+        Weighted mean and standard deviation of each output (0 and 1 for
+        labels): heads work on ``(y - location) / scale`` and report in the
+        units of y.
+    step : float, default=0
+        The gap of a target that lies on a lattice (1 for whole numbers), which
+        is scored as a mass; 0 for a continuous one, scored as a density.
+    """
+
+    kind: Literal["classification", "regression"]
+    names: tuple[str, ...] = ("y",)
+    classes: tuple[bool | int | float | str, ...] = ()
+    location: tuple[float, ...] = (0.0,)
+    scale: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    step: Annotated[float, Field(ge=0)] = 0.0
+
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def _check(name: str, config: type[Config]) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginContractError(
+            f"a component's name is made of a-z, 0-9 and single hyphens, got {name!r}"
+        )
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        raise PluginContractError(
+            f"{name}: config must be a subclass of hybridflow.Config, got {config!r}"
+        )
+    try:
+        config()
+    except ConfigError as error:
+        raise PluginContractError(f"{name}: every field of its config needs a default: {error}") from error
+
+
+@dataclass(frozen=True)
+class FlowSpec:
+    """Offers a flow: a named, configured transform.
+
+    Parameters
+    ----------
+    name : str
+        Lower-case words joined by hyphens.
+    summary : str
+        One line for listings.
+    config : type of Config
+        All fields have defaults.
+    build : callable
+        ``build(event, config) -> Transform``.
+    inverse : {"exact", "iterative", "none"}
+        What `Transform.inverse` promises.
+    log_det : {"exact", "estimated"}
+        What ``ladj`` is.
+    supports : tuple of str
+        Kinds of support that the flow's dimensions may have.
+    min_features : int
+        Fewest dimensions that it works on.
+    stable_to : float
+        How many standard deviations out the round trip holds.
+    onnx : bool
+        Whether it exports.
+    reference : str
+        Title, authors, year.
+    """
+
+    name: str
+    summary: str
+    config: type[Config]
+    build: Callable[[Event, Any], Transform]
+    inverse: Literal["exact", "iterative", "none"] = "exact"
+    log_det: Literal["exact", "estimated"] = "exact"
+    supports: tuple[str, ...] = ("real",)
+    min_features: int = 1
+    stable_to: float = 10.0
+    onnx: bool = True
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.config)
+
+
+@dataclass(frozen=True)
+class BaseSpec:
+    """Offers a base: the distribution of the latent z.
+
+    Parameters
+    ----------
+    name, summary, config, supports, stable_to, onnx, reference
+        As in `FlowSpec`.
+    build : callable
+        ``build(event, target, config) -> Base``; `target` is None when a
+        density is fitted alone.
+    """
+
+    name: str
+    summary: str
+    config: type[Config]
+    build: Callable[[Event, Target | None, Any], Base]
+    supports: tuple[str, ...] = ("real",)
+    stable_to: float = 10.0
+    onnx: bool = True
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.config)
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """Offers a head: a generalized linear model on z or on a basis of it.
+
+    Parameters
+    ----------
+    name, summary, config, onnx, reference
+        As in `FlowSpec`.
+    tasks : tuple of {"classification", "regression"}
+        Kinds of target that it predicts.
+    build : callable
+        ``build(event, target, base, config) -> Head``.
+    requires_base : str or None
+        Name of the one base that it reads, if it does.
+    """
+
+    name: str
+    summary: str
+    config: type[Config]
+    tasks: tuple[Literal["classification", "regression"], ...]
+    build: Callable[[Event, Target, Base, Any], Head]
+    requires_base: str | None = None
+    onnx: bool = True
+    reference: str = ""
+
+    def __post_init__(self) -> None:
+        _check(self.name, self.config)
+
+
+Spec = FlowSpec | BaseSpec | HeadSpec
