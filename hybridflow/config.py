@@ -72,6 +72,10 @@ class Config(BaseModel):
         except ValidationError as error:
             raise ConfigError(_message(type(self), error)) from None
 
+    # As pydantic marks its own: reading JSON then fills the fields without
+    # coming through here, and so stays in JSON mode (lists become tuples).
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @model_validator(mode="before")
     @classmethod
     def _python_scalars(cls, values: Any) -> Any:
