@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hybridflow.errors import ConfigError, closest
 
@@ -68,21 +68,13 @@ class Config(BaseModel):
 
     def __init__(self, **values: Any) -> None:
         try:
-            super().__init__(**values)
+            super().__init__(**{name: _python_scalar(value) for name, value in values.items()})
         except ValidationError as error:
             raise ConfigError(_message(type(self), error)) from None
 
     # As pydantic marks its own: reading JSON then fills the fields without
     # coming through here, and so stays in JSON mode (lists become tuples).
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _python_scalars(cls, values: Any) -> Any:
-        """Turn numpy scalars, as grid searches produce them, into Python ones."""
-        if not isinstance(values, dict):
-            return values
-        return {name: _python_scalar(value) for name, value in values.items()}
 
     @classmethod
     def space(cls) -> dict[str, Search]:
@@ -131,6 +123,7 @@ class Config(BaseModel):
 
 
 def _python_scalar(value: Any) -> Any:
+    """Turn a numpy scalar, as grid searches produce them, into a Python one."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
     return value
