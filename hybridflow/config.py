@@ -76,6 +76,12 @@ class Config(BaseModel):
     # coming through here, and so stays in JSON mode (lists become tuples).
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ConfigError(
+            f"{type(self).__name__} cannot be changed: use its replace({name}={value!r}), "
+            "which returns a copy"
+        )
+
     @classmethod
     def space(cls) -> dict[str, Search]:
         """Return the fields worth tuning and the range of each.
@@ -123,7 +129,9 @@ class Config(BaseModel):
 
 
 def _python_scalar(value: Any) -> Any:
-    """Turn a numpy scalar, as grid searches produce them, into a Python one."""
+    """Turn numpy scalars, as grid searches produce them, into Python ones."""
+    if type(value) is tuple:
+        return tuple(_python_scalar(part) for part in value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
     return value
@@ -133,11 +141,14 @@ def _message(config: type[Config], error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False):
         name = ".".join(str(part) for part in item["loc"])
-        text = item["msg"][0].lower() + item["msg"][1:]
-        if item["type"] == "extra_forbidden":
+        text = item["msg"].removeprefix("Value error, ")
+        text = text[0].lower() + text[1:]
+        if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
             known = list(config.model_fields)
-            text = f"unknown parameter; known are {', '.join(known) or 'none'}{closest(name, known)}"
-        else:
+            text = (
+                f"unknown parameter; known are {', '.join(known) or 'none'}{closest(name, known)}"
+            )
+        elif name:  # an error of the config as a whole says itself what does not fit
             text = f"{text}, got {item['input']!r}"
         lines.append(f"{config.__name__}: {name}: {text}" if name else f"{config.__name__}: {text}")
     return "\n".join(lines)

@@ -128,6 +128,10 @@ class SlowPluginWarning(HybridFlowWarning):
     """Importing a plugin takes unusually long."""
 
 
+class PluginVersionWarning(HybridFlowWarning):
+    """A bundle was written with another version of a plugin, and passed its self-test."""
+
+
 class BrokenPluginWarning(HybridFlowWarning):
     """A plugin was quarantined; `hybridflow plugins list --load` gives the reason."""
 

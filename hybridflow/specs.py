@@ -11,9 +11,9 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hybridflow.config import Config
 from hybridflow.errors import ConfigError, PluginContractError
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from hybridflow.densities.base import Base
     from hybridflow.likelihoods.base import Head
     from hybridflow.transforms.base import Transform
+
+
+Inverse = Literal["exact", "iterative", "none"]
+LogDet = Literal["exact", "estimated"]
+Task = Literal["classification", "regression"]
 
 
 class Real(Config):
@@ -42,6 +47,12 @@ class Interval(Config):
     kind: Literal["interval"] = "interval"
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        return self
 
 
 class Circle(Config):
@@ -85,6 +96,16 @@ class Event(Config):
     support: tuple[Support, ...]
     context_features: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="after")
+    def _has_fitting_support(self) -> Self:
+        fitting = {1, *self.shape} if len(self.shape) == 1 else {1}
+        if len(self.support) not in fitting:
+            raise ValueError(
+                f"support has {len(self.support)} entries for the shape {self.shape}; "
+                "give one for all, or one per column of a table"
+            )
+        return self
+
     @classmethod
     def real(cls, features: int, context_features: int = 0) -> Event:
         """Return the event of a table row with `features` real columns."""
@@ -121,18 +142,34 @@ class Target(Config):
         is scored as a mass; 0 for a continuous one, scored as a density.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: Task
     names: tuple[str, ...] = ("y",)
     classes: tuple[bool | int | float | str, ...] = ()
     location: tuple[float, ...] = (0.0,)
     scale: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     step: Annotated[float, Field(ge=0)] = 0.0
 
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not len(self.names) == len(self.location) == len(self.scale):
+            raise ValueError(
+                f"names, location and scale need one entry per output, got {len(self.names)}, "
+                f"{len(self.location)} and {len(self.scale)}"
+            )
+        if self.kind == "regression" and self.classes:
+            raise ValueError(f"a regression has no classes, got {self.classes}")
+        return self
+
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def _check(name: str, config: type[Config]) -> None:
+_SUPPORTS = ("real", "positive", "interval", "circle", "token")
+
+
+def _check(spec: Spec) -> None:
+    """Refuse a spec whose parts are not what they must be, whoever wrote it."""
+    name, config = spec.name, spec.config
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginContractError(
             f"a component's name is made of a-z, 0-9 and single hyphens, got {name!r}"
@@ -144,7 +181,22 @@ def _check(name: str, config: type[Config]) -> None:
     try:
         config()
     except ConfigError as error:
-        raise PluginContractError(f"{name}: every field of its config needs a default: {error}") from error
+        raise PluginContractError(
+            f"{name}: every field of its config needs a default: {error}"
+        ) from error
+    if not callable(spec.build):
+        raise PluginContractError(f"{name}: build must be a function, got {spec.build!r}")
+    if not isinstance(spec.summary, str) or "\n" in spec.summary:
+        raise PluginContractError(f"{name}: summary must be one line, got {spec.summary!r}")
+
+
+def _check_choice(name: str, claim: str, values: object, options: tuple[str, ...]) -> None:
+    """Refuse a claim that is not one of its options, or a tuple of some of them."""
+    chosen = values if isinstance(values, tuple) else (values,)
+    if not chosen or any(value not in options for value in chosen):
+        raise PluginContractError(
+            f"{name}: {claim} is made of {', '.join(map(repr, options))}, got {values!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -181,8 +233,8 @@ class FlowSpec:
     summary: str
     config: type[Config]
     build: Callable[[Event, Any], Transform]
-    inverse: Literal["exact", "iterative", "none"] = "exact"
-    log_det: Literal["exact", "estimated"] = "exact"
+    inverse: Inverse = "exact"
+    log_det: LogDet = "exact"
     supports: tuple[str, ...] = ("real",)
     min_features: int = 1
     stable_to: float = 10.0
@@ -190,7 +242,10 @@ class FlowSpec:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.name, self.config)
+        _check(self)
+        _check_choice(self.name, "inverse", self.inverse, get_args(Inverse))
+        _check_choice(self.name, "log_det", self.log_det, get_args(LogDet))
+        _check_choice(self.name, "supports", self.supports, _SUPPORTS)
 
 
 @dataclass(frozen=True)
@@ -216,7 +271,8 @@ class BaseSpec:
     reference: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.name, self.config)
+        _check(self)
+        _check_choice(self.name, "supports", self.supports, _SUPPORTS)
 
 
 @dataclass(frozen=True)
@@ -238,14 +294,15 @@ class HeadSpec:
     name: str
     summary: str
     config: type[Config]
-    tasks: tuple[Literal["classification", "regression"], ...]
+    tasks: tuple[Task, ...]
     build: Callable[[Event, Target, Base, Any], Head]
     requires_base: str | None = None
     onnx: bool = True
     reference: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.name, self.config)
+        _check(self)
+        _check_choice(self.name, "tasks", self.tasks, get_args(Task))
 
 
 Spec = FlowSpec | BaseSpec | HeadSpec

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +40,16 @@ class TargetBatch:
 
     def __getitem__(self, rows: Tensor | slice) -> TargetBatch:
         """Return the targets of some rows."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TargetBatch(**{k: None if v is None else v[rows] for k, v in parts.items()})
+        return self._each(lambda part: part[rows])
 
     def to(self, device: torch.device | str) -> TargetBatch:
         """Return the targets on another device."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TargetBatch(**{k: None if v is None else v.to(device) for k, v in parts.items()})
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> TargetBatch:
+        optional = (self.lower, self.upper, self.offset)
+        rest = (None if part is None else change(part) for part in optional)
+        return TargetBatch(change(self.values), change(self.observed), *rest)
 
     @property
     def labelled(self) -> Tensor:
@@ -83,16 +87,29 @@ class Head(nn.Module, ABC):
     ) -> None:
         """Set data-dependent parameters, once, from all labelled training rows."""
 
+    def check(self, targets: TargetBatch) -> None:
+        """Raise for targets that the head cannot score; by default all are fine.
+
+        Raises
+        ------
+        InputError
+            Which values, and where.
+        """
+
 
 class Likelihood(nn.Module, ABC):
     """The random part of a generalized linear model: a family with its link.
 
     To write one, set `outputs` and define `nll` and `law`; `start` gives the
-    eta of the model without features, from which training starts.
+    eta of the model without features, from which training starts. A family
+    with a log link that counts exposure sets `takes_offset`.
     """
 
     outputs: int
     """Width of eta."""
+
+    takes_offset: bool = False
+    """Whether the logarithm of an exposure may be added to eta."""
 
     @abstractmethod
     def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
@@ -105,3 +122,12 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def start(self, targets: TargetBatch, weight: Tensor) -> Tensor:
         """Return the eta of shape (k,) that fits the targets without any feature."""
+
+    def check(self, targets: TargetBatch) -> None:
+        """Raise for targets that the family cannot score; by default all are fine.
+
+        Raises
+        ------
+        InputError
+            Which values, and where.
+        """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -130,10 +131,18 @@ class Compose(Transform):
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
 
+    def __iter__(self) -> Iterator[Transform]:
+        """Run through the transforms in order."""
+        return iter(cast("Iterable[Transform]", self.transforms))
+
+    def __len__(self) -> int:
+        """Return the number of transforms."""
+        return len(self.transforms)
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the transforms in order."""
         total = x.new_zeros(x.shape[0])
-        for transform in self.transforms:
+        for transform in self:
             x, ladj = transform(x, context)
             total = total + ladj
         return x, total
@@ -141,7 +150,7 @@ class Compose(Transform):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo the transforms, last first."""
         total = z.new_zeros(z.shape[0])
-        for transform in reversed(self.transforms):
+        for transform in reversed(list(self)):
             z, ladj = transform.inverse(z, context)
             total = total + ladj
         return z, total
@@ -155,7 +164,7 @@ class Compose(Transform):
     ) -> None:
         """Initialize each transform on what the ones before it return."""
         with torch.no_grad():
-            for transform in self.transforms:
+            for transform in self:
                 transform.initialize(x, context, y, weight)
                 x, _ = transform(x, context)
 
@@ -167,7 +176,7 @@ class Compose(Transform):
         """Finish each transform on what the ones before it return."""
         rows = list(batches)
         with torch.no_grad():
-            for transform in self.transforms:
+            for transform in self:
                 transform.finish(rows, weight)
                 rows = [(transform(x, context)[0], context) for x, context in rows]
 

@@ -1,0 +1,96 @@
+"""Rows to train on, the batches they are drawn in, and the noise on their tied cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hybridflow.likelihoods.base import TargetBatch
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to train or validate on.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, D)
+        Float64, in the units of the data.
+    targets : TargetBatch or None
+    weight : Tensor of shape (n,)
+        Sample weights of the density term.
+    task_weight : Tensor of shape (n,)
+        Sample weight times class weight.
+    """
+
+    x: Tensor
+    targets: TargetBatch | None
+    weight: Tensor
+    task_weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, rows: Tensor) -> Rows:
+        targets = None if self.targets is None else self.targets[rows]
+        return Rows(self.x[rows], targets, self.weight[rows], self.task_weight[rows])
+
+
+class Batches:
+    """Positions of the rows of each batch: a fresh permutation per epoch.
+
+    Labelled and unlabelled rows are spread evenly, so that every batch
+    contains labelled rows while there are any.
+    """
+
+    def __init__(self, rows: Rows, size: int, generator: torch.Generator) -> None:
+        n = len(rows)
+        labelled = torch.ones(n, dtype=torch.bool)
+        if rows.targets is not None and rows.targets.labelled.any():
+            labelled = rows.targets.labelled.cpu()
+        self.labelled = labelled.nonzero().squeeze(1)
+        self.unlabelled = (~labelled).nonzero().squeeze(1)
+        self.generator = generator
+        self.count = max(1, n // size)
+        self.share = max(1, round(size * len(self.labelled) / n))
+        self.rest = min(size - self.share, len(self.unlabelled)) if len(self.unlabelled) else 0
+        self.position = 0
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.unlabelled_order = torch.empty(0, dtype=torch.int64)
+
+    def draw(self) -> Tensor:
+        """Return the positions of the next batch."""
+        if self.position == 0:
+            self.order = self._shuffled(self.labelled, self.share)
+            self.unlabelled_order = self._shuffled(self.unlabelled, self.rest)
+        i = self.position
+        self.position = (i + 1) % self.count
+        return torch.cat(
+            [
+                self.order[i * self.share : (i + 1) * self.share],
+                self.unlabelled_order[i * self.rest : (i + 1) * self.rest],
+            ]
+        )
+
+    def _shuffled(self, rows: Tensor, share: int) -> Tensor:
+        """Return enough rows for an epoch; a short list is gone through again."""
+        needed = share * self.count
+        parts, have = [], 0
+        while have < needed:
+            parts.append(rows[torch.randperm(len(rows), generator=self.generator)])
+            have += len(rows)
+        return torch.cat(parts)[:needed] if parts else rows[:0]
+
+
+def uniform_noise(generator: torch.Generator, rows: Rows) -> Tensor:
+    """Return noise on [0, 1) for every cell."""
+    uniform = torch.rand(rows.x.shape, generator=generator, dtype=torch.float64)
+    return uniform.to(rows.x.device)
+
+
+def levels(x: Tensor) -> Tensor:
+    """Return the rank of each cell among the distinct values of its column."""
+    columns = [torch.unique(column, return_inverse=True)[1] for column in x.T]
+    return torch.stack(columns, 1)

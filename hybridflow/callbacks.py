@@ -1,0 +1,94 @@
+"""Callbacks: empty, documented hooks around the steps of training."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from hybridflow.training import TrainingState
+
+
+class Callback:
+    """Base class of callbacks; every hook does nothing by default.
+
+    Hooks may read the state; they must not change it. A hook that raises
+    stops the fit with its own exception.
+
+    Examples
+    --------
+    >>> from hybridflow.callbacks import Callback
+    >>> class Print(Callback):
+    ...     def on_validation(self, state):
+    ...         print(state.step, state.history[-1].value)
+    """
+
+    def on_fit_start(self, state: TrainingState) -> None:
+        """Run before the first step of a member."""
+
+    def on_step_end(self, state: TrainingState) -> None:
+        """Run after each step."""
+
+    def on_validation(self, state: TrainingState) -> None:
+        """Run after each evaluation, when ``state.history`` has a new record."""
+
+    def on_fit_end(self, state: TrainingState) -> None:
+        """Run after the last step of a member, also when training was interrupted."""
+
+
+class ProgressBar(Callback):
+    """A progress bar on the standard error stream.
+
+    Parameters
+    ----------
+    file : file object, optional
+        Where to draw; the standard error stream by default. Nothing is drawn
+        unless it is a terminal.
+
+    Examples
+    --------
+    >>> from hybridflow import HybridRegressor
+    >>> from hybridflow.callbacks import ProgressBar
+    >>> model = HybridRegressor(callbacks=(ProgressBar(),))
+    """
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        self.file = file
+        self._progress: Progress | None = None
+
+    def on_fit_start(self, state: TrainingState) -> None:
+        """Open the bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(file=self.file or sys.stderr)
+        if not console.is_terminal:
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[value]}"),
+            console=console,
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("fitting", total=state.steps, value="")
+
+    def on_step_end(self, state: TrainingState) -> None:
+        """Advance the bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=state.step)
+
+    def on_validation(self, state: TrainingState) -> None:
+        """Show the last validation loss."""
+        if self._progress is not None and state.history:
+            self._progress.update(self._task, value=f"loss {state.history[-1].value:.4g}")
+
+    def on_fit_end(self, state: TrainingState) -> None:
+        """Close the bar."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,256 @@
+"""Tables in and out of the command line: CSV and Parquet in; CSV, Parquet and JSON out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from hybridflow.atomic import atomic_write
+from hybridflow.cli.options import Format
+from hybridflow.errors import ConfigError, InputError, closest
+from hybridflow.filetype import looks_like
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STANDARD_STREAM = "-"
+_SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "ndjson",
+    ".ndjson": "ndjson",
+}
+
+
+def read_table(source: str) -> pl.DataFrame:
+    """Read a table; its first bytes tell CSV from Parquet.
+
+    Parameters
+    ----------
+    source : str
+        Path of a file, or ``"-"`` for the standard input.
+
+    Returns
+    -------
+    polars.DataFrame
+        Empty cells are nulls. Columns of a CSV are whole numbers, numbers,
+        true/false or text.
+
+    Raises
+    ------
+    InputError
+        If it is neither, has no rows, or is not rectangular; the message holds
+        the file and, where there is one, the line.
+    OSError
+        If the file cannot be read.
+    """
+    name = "standard input" if source == STANDARD_STREAM else source
+    if source == STANDARD_STREAM:
+        data = sys.stdin.buffer.read()
+    else:
+        data = Path(source).read_bytes()
+    with in_file(name):
+        frame = _read_parquet(data) if data.startswith(b"PAR1") else _read_csv(data)
+        if frame.height == 0:
+            raise InputError("the table has a header but no rows")
+    return frame
+
+
+def write_table(
+    frame: pl.DataFrame, destination: str, *, format: Format | None = None, force: bool = False
+) -> None:
+    """Write a table to a file, atomically, or to the standard output.
+
+    Raises
+    ------
+    ConfigError
+        If neither the suffix nor `format` says the format.
+    OSError
+        If the file exists and `force` is False, or cannot be written.
+    """
+    kind = output_format(destination, format)
+    data = io.BytesIO()
+    if kind == "csv":
+        frame.write_csv(data)
+    elif kind == "parquet":
+        frame.write_parquet(data)
+    elif kind == "json":
+        frame.write_json(data)
+        data.write(b"\n")
+    else:
+        frame.write_ndjson(data)
+    if destination == STANDARD_STREAM:
+        sys.stdout.buffer.write(data.getbuffer())
+        sys.stdout.buffer.flush()
+    else:
+        atomic_write(destination, lambda file: file.write(data.getbuffer()), overwrite=force)
+
+
+def output_format(destination: str, format: Format | None) -> Format:
+    """Return the format of an output: as asked for, as the suffix says, or CSV for a stream.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is none that is known, or binary data would go to a terminal.
+    """
+    if destination == STANDARD_STREAM:
+        if format == "parquet" and sys.stdout.isatty():
+            raise ConfigError("Parquet is not for a terminal: use -o FILE, or pipe it on")
+        return format or "csv"
+    suffix = Path(destination).suffix.lower()
+    if format is None and suffix not in _SUFFIXES:
+        raise ConfigError(
+            f"{destination}: the suffix {suffix!r} says no format; use one of "
+            f"{', '.join(_SUFFIXES)} or --format {'|'.join(get_args(Format))}"
+        )
+    return format or _SUFFIXES[suffix]
+
+
+def column(frame: pl.DataFrame, name: str, *, option: str) -> pl.Series:
+    """Return a column that an option names.
+
+    Raises
+    ------
+    InputError
+        If there is none; the message holds the names, and the closest.
+    """
+    if name not in frame.columns:
+        raise InputError(
+            f"{option}: no column {name!r}{closest(name, frame.columns)} "
+            f"The table has {listed(frame.columns)}"
+        )
+    return frame[name]
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Return names for a message, at most `most` of them."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+@contextmanager
+def in_file(name: str) -> Iterator[None]:
+    """Put the name of a file in front of what is wrong with its data."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def _read_parquet(data: bytes) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return pl.read_parquet(io.BytesIO(data))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise InputError(f"this Parquet file cannot be read: {_first_line(error)}") from None
+
+
+def _read_csv(data: bytes) -> pl.DataFrame:
+    import polars as pl
+
+    _check_kind(data)
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    data = data.rstrip(b"\r\n")
+    names = _check_lines(data)
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(data), infer_schema_length=None, new_columns=names, rechunk=True
+        )
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise InputError(f"this CSV file cannot be read: {_first_line(error)}") from None
+    return frame.with_columns(
+        _numbers(frame[name]) for name, dtype in frame.schema.items() if dtype == pl.String
+    )
+
+
+def _check_kind(data: bytes) -> None:
+    """Refuse what is no CSV at all, saying what it looks like."""
+    if not data.strip():
+        raise InputError("the file is empty")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError("the text is UTF-16: save it as CSV UTF-8")
+    kind = looks_like(data[:4096], data[-16:])
+    if data[8:25] == b'{"__metadata__":{':
+        kind = "a saved model"
+    if kind is not None and not kind.startswith("text"):
+        raise InputError(f"expected a CSV or Parquet table, this looks like {kind}")
+
+
+def _check_lines(data: bytes) -> list[str]:
+    """Return the column names, after checking that every line has as many cells.
+
+    polars fills short lines up with nulls and renames repeated columns.
+    """
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")
+    lines = csv.reader(text, strict=True)
+    try:
+        names = [name.strip() for name in next(lines)]
+        _check_names(names)
+        for cells in lines:
+            # An empty line is an empty cell where there is one column.
+            if len(cells) != len(names) and (cells or len(names) > 1):
+                raise InputError(
+                    f"line {lines.line_num} has {len(cells)} cells, the header has {len(names)}"
+                    if cells
+                    else f"line {lines.line_num} is empty: remove it"
+                )
+    except csv.Error as error:
+        raise InputError(f"line {lines.line_num}: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(_about_encoding(data)) from None
+    return names
+
+
+def _check_names(names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1 and name})
+    if repeated:
+        raise InputError(f"line 1: column names must be unique, repeated: {', '.join(repeated)}")
+    if "" in names:
+        raise InputError(
+            f"line 1: column {names.index('') + 1} of {len(names)} has no name: name it or remove it"
+        )
+    other = [mark for mark in (";", "\t", "|") if mark in names[0]]
+    if len(names) == 1 and other:
+        raise InputError(
+            f"line 1: one column named {names[0]!r}; cells seem to be separated by {other[0]!r}, "
+            "expected commas (and decimal points)"
+        )
+
+
+def _about_encoding(data: bytes) -> str:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return f"line {line}: byte 0x{data[error.start]:02x} is not UTF-8: save it as CSV UTF-8"
+    return "the text is not UTF-8: save it as CSV UTF-8"
+
+
+def _numbers(texts: pl.Series) -> pl.Series:
+    """Read a column of text as numbers if every cell is one, once quotes and spaces are off.
+
+    A few cells that are none, among numbers, are refused with their line.
+    """
+    import polars as pl
+
+    stripped = texts.str.strip_chars()
+    cells = stripped.set(stripped == "", None)
+    known = cells.len() - cells.null_count()
+    for dtype in (pl.Int64, pl.Float64):
+        numbers = cells.cast(dtype, strict=False)
+        if numbers.len() - numbers.null_count() == known:
+            return numbers
+    return texts
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

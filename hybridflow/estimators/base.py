@@ -1,0 +1,411 @@
+"""What all estimators share: reading tables, fitting members, scoring, sampling."""
+
+# ready for bundle: hybridflow.estimators.state has to_state(estimator) and
+# from_state(cls, document, tensors, registry).
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from hybridflow.audit import SMALL, audit, distinct_rows
+from hybridflow.batches import Rows
+from hybridflow.callbacks import Callback
+from hybridflow.config import Config
+from hybridflow.errors import ConcurrentFitError, ConfigError, InputError, closest
+from hybridflow.estimators.blueprint import Blueprint
+from hybridflow.estimators.members import fit_member
+from hybridflow.estimators.parameters import (
+    check_count,
+    check_device,
+    check_dtype,
+    check_likelihood_weight,
+    check_members,
+    check_seed,
+)
+from hybridflow.estimators.splits import held_out_rows
+from hybridflow.likelihoods.base import TargetBatch
+from hybridflow.model import HybridModel
+from hybridflow.registry import Registry, default_registry
+from hybridflow.specs import Target
+from hybridflow.table import Matrix, Schema, column_names, is_frame, read_matrix
+from hybridflow.training import History, TrainingConfig
+
+_FITTING: set[int] = set()
+_FITTING_LOCK = threading.Lock()
+_COMPONENTS = ("flow", "base", "head")
+
+
+class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+    """Base class of the estimators: a density of the rows, with or without a head."""
+
+    flow: str | Config
+    base: str | Config
+    likelihood_weight: float
+    training: TrainingConfig | None
+    validation: Any
+    members: int
+    device: str
+    dtype: str
+    random_state: Any
+    callbacks: Sequence[Callback]
+    registry: Registry | None
+
+    models_: list[HybridModel]
+    histories_: list[History]
+    schema_: Schema
+    blueprint_: Blueprint
+    n_features_in_: int
+    interrupted_: bool
+
+    # -- parameters ------------------------------------------------------
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; ``flow__layers=4`` works on a name and on a config.
+
+        Raises
+        ------
+        ConfigError
+            If a parameter is unknown, out of bounds or of the wrong type.
+        """
+        known = self.get_params(deep=False)
+        nested: dict[str, dict[str, Any]] = {}
+        for key, value in params.items():
+            name, _, rest = key.partition("__")
+            if name not in known:
+                raise ConfigError(
+                    f"invalid parameter {name!r} for {type(self).__name__}; known are "
+                    f"{', '.join(known)}{closest(name, known)}"
+                )
+            if rest:
+                nested.setdefault(name, {})[rest] = value
+            else:
+                setattr(self, name, value)
+        for name, changes in nested.items():
+            setattr(self, name, self._config(name).replace(**changes))
+        return self
+
+    def _config(self, name: str) -> Config:
+        """Return the config that a parameter stands for."""
+        value = getattr(self, name)
+        if name == "training":
+            config = TrainingConfig() if value is None else value
+            if not isinstance(config, TrainingConfig):
+                raise ConfigError(f"training: expected a TrainingConfig, got {value!r}")
+            return config
+        if name not in _COMPONENTS:
+            raise ConfigError(f"{name} has no parameters of its own")
+        return self._registry().resolve(name, value)[1]  # type: ignore[arg-type]
+
+    def _registry(self) -> Registry:
+        return default_registry() if self.registry is None else self.registry
+
+    # -- fitting ---------------------------------------------------------
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second fit of the same object at the same time."""
+        with _FITTING_LOCK:
+            if id(self) in _FITTING:
+                raise ConcurrentFitError(
+                    f"this {type(self).__name__} is being fitted in another thread; fit a clone: "
+                    "sklearn.base.clone(estimator)"
+                )
+            _FITTING.add(id(self))
+        try:
+            yield
+        finally:
+            with _FITTING_LOCK:
+                _FITTING.discard(id(self))
+
+    def _read_training_table(self, X: Any) -> tuple[Matrix, list[str]]:
+        """Read X, setting the names and the number of features."""
+        values, dtypes = read_matrix(X)
+        validate_data(self, X=X if is_frame(X) else values, skip_check_array=True, reset=True)
+        if len(values) < 2:
+            raise InputError(
+                f"Found array with 1 sample (shape={values.shape}) while a minimum of 2 is "
+                f"required by {type(self).__name__}."
+            )
+        return values, dtypes
+
+    def _read_weight(self, sample_weight: ArrayLike | None, X: Matrix) -> NDArray[np.float64]:
+        """Read the sample weights: finite, none negative, not all zero."""
+        try:
+            weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        except ValueError as error:
+            raise InputError(f"sample_weight: {error}") from None
+        if (weight < 0).any():
+            row = int((weight < 0).argmax())
+            raise InputError(
+                "Negative values in data passed to `sample_weight`: they must be >= 0, got "
+                f"{weight[row]:g} at row {row}"
+            )
+        if not (weight > 0).any():
+            raise InputError("sample_weight: at least one value must be non-zero")
+        return np.asarray(weight)
+
+    def _fit(
+        self,
+        X: Any,
+        values: Matrix,
+        dtypes: list[str],
+        *,
+        head: str | Config | None,
+        target: Target | None,
+        targets: TargetBatch | None,
+        weight: NDArray[np.float64],
+        task_weight: NDArray[np.float64],
+        codes: NDArray[np.int64] | None,
+    ) -> None:
+        """Audit the table and fit the members."""
+        registry = self._registry()
+        training = self._config("training")
+        assert isinstance(training, TrainingConfig)
+        device, members = check_device(self.device), check_members(self.members)
+        rng = check_seed(self.random_state)
+
+        used = np.flatnonzero(weight > 0)
+        names = [str(n) for n in column_names(X) or [f"x{i}" for i in range(values.shape[1])]]
+        container = type(X).__module__.partition(".")[0] if is_frame(X) else "numpy"
+        self.schema_ = Schema(
+            columns=audit(values[used], dtypes, names),
+            container=container,
+            named=hasattr(self, "feature_names_in_"),
+        )
+        self.blueprint_ = Blueprint(
+            schema=self.schema_,
+            target=target,
+            flow=registry.resolve("flow", self.flow)[1],
+            base=registry.resolve("base", self.base)[1],
+            head=None if head is None else registry.resolve("head", head)[1],
+        )
+        small = len(distinct_rows(values[used])) <= SMALL
+        if small and isinstance(self.validation, float):
+            held = [np.empty(0, dtype=np.intp)] * members
+        elif isinstance(self.validation, float):
+            kept = None if codes is None else codes[used]
+            held = [
+                used[rows]
+                for rows in held_out_rows(self.validation, len(used), members, rng, codes=kept)
+            ]
+        else:
+            held = held_out_rows(self.validation, len(values), members, rng, codes=codes)
+        rows = Rows(
+            torch.as_tensor(values[:, self.schema_.kept]).to(device),
+            None if targets is None else targets.to(device),
+            torch.as_tensor(weight).to(device),
+            torch.as_tensor(task_weight).to(device),
+        )
+        dtype = check_dtype(self.dtype, small=small)
+        weight_of_density = self._likelihood_weight()
+        self.models_, self.histories_, self.interrupted_ = [], [], False
+        for positions in held:
+            model, state = fit_member(
+                self.blueprint_,
+                registry,
+                rows,
+                torch.as_tensor(np.setdiff1d(used, positions)),
+                torch.as_tensor(np.intersect1d(used, positions)),
+                training,
+                likelihood_weight=weight_of_density,
+                seed=int(rng.randint(np.iinfo(np.int32).max)),
+                dtype=dtype,
+                callbacks=self.callbacks,
+                keyed=small,
+            )
+            self.models_.append(model)
+            self.histories_.append(state.history)
+            self.interrupted_ |= state.interrupted
+            if state.interrupted:
+                break
+        self._n_features_out = len(self.schema_.kept)
+        self._after_fit(values, weight, held)
+        if self.interrupted_ and training.on_interrupt == "raise":
+            raise KeyboardInterrupt
+
+    def _after_fit(
+        self, values: Matrix, weight: NDArray[np.float64], held: list[NDArray[np.intp]]
+    ) -> None:
+        """Set what an estimator derives from its fitted members."""
+
+    def _likelihood_weight(self) -> float:
+        return check_likelihood_weight(self.likelihood_weight)
+
+    # -- answers ---------------------------------------------------------
+
+    def _read(self, X: Any) -> torch.Tensor:
+        """Read rows to answer for, matching the columns of a frame by name."""
+        check_is_fitted(self, "models_")
+        X = self._by_name(X)
+        values, _ = read_matrix(X)
+        validate_data(self, X=X if is_frame(X) else values, skip_check_array=True, reset=False)
+        device = self.models_[0].step.device
+        return torch.as_tensor(values[:, self.schema_.kept]).to(device)
+
+    def _by_name(self, X: Any) -> Any:
+        names = column_names(X)
+        if names is None or not hasattr(self, "feature_names_in_"):
+            return X
+        expected = [str(name) for name in self.feature_names_in_]
+        if names == expected:
+            return X
+        if not all(isinstance(name, str) for name in names):
+            return X  # scikit-learn's own check says what is wrong
+        missing = [name for name in expected if name not in names]
+        unexpected = [name for name in names if name not in expected]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InputError(f"column names must be unique, repeated: {', '.join(repeated)}")
+        if missing or unexpected:
+            raise InputError(_about_names(missing, unexpected))
+        return X[expected]
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        r"""Return the score of each row: log p(x), averaged over members.
+
+        .. math:: \log \bar p(x) = \log \frac{1}{M} \sum_m p_m(x)
+
+        A tied column whose values lie on a lattice counts as a mass, every
+        other as a density; ``schema_`` says which is which. Constant columns
+        are left out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Nats, in the units of the data.
+        """
+        return self._log_score(self._read(X))
+
+    def _log_score(self, x: torch.Tensor) -> NDArray[np.float64]:
+        with torch.no_grad():
+            scores = torch.stack([model.log_score(x) for model in self.models_])
+            mean = torch.logsumexp(scores, 0) - math.log(len(self.models_))
+        return np.asarray(mean.cpu().numpy(), dtype=np.float64)
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Return the latent z of each row, by the first member.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        ndarray of shape (n, D)
+            D columns carry a density; constant ones do not.
+        """
+        x = self._read(X)
+        with torch.no_grad():
+            z, _ = self.models_[0].latent(x)
+        return np.asarray(z.cpu().numpy(), dtype=np.float64)
+
+    def inverse_transform(self, Z: Any) -> NDArray[np.float64]:
+        """Return the rows whose latent is Z, by the first member.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, D)
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            Constant columns hold their constant. Values are not rounded.
+        """
+        check_is_fitted(self, "models_")
+        if np.ndim(Z) == 2 and np.shape(Z)[1] == 0 == self._n_features_out:
+            z = np.empty(np.shape(Z))
+        else:
+            z, _ = read_matrix(Z)
+        if z.shape[1] != self._n_features_out:
+            raise InputError(
+                f"Z has {z.shape[1]} columns, but the latent has {self._n_features_out}"
+            )
+        model = self.models_[0]
+        with torch.no_grad():
+            x = model.data(torch.as_tensor(z).to(model.step.device))
+        return self.schema_.expand(x.cpu().numpy())
+
+    def _draw(
+        self, n_samples: int, random_state: Any
+    ) -> tuple[torch.Tensor, np.random.RandomState]:
+        """Draw rows from random members, shape (n, D)."""
+        check_is_fitted(self, "models_")
+        n_samples = check_count(n_samples, self._n_features_out, _MOST_CELLS)
+        rng = check_seed(random_state)
+        generator = torch.Generator().manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
+        counts = rng.multinomial(n_samples, [1 / len(self.models_)] * len(self.models_))
+        with torch.no_grad():
+            parts = [
+                model.sample(int(count), generator=generator).cpu()
+                for model, count in zip(self.models_, counts, strict=True)
+            ]
+        x = torch.cat(parts)
+        return x[torch.as_tensor(rng.permutation(n_samples))], rng
+
+    # -- files -----------------------------------------------------------
+
+    def save(self, path: str | Path, *, overwrite: bool = True) -> None:
+        """Write the fitted model to one file, atomically.
+
+        Parameters
+        ----------
+        path : str or Path
+        overwrite : bool, default=True
+            Whether an existing file is replaced; FileExistsError if not.
+        """
+        from hybridflow.bundle import save
+
+        save(self, path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a fitted model of this class from a file.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be trusted, or holds another kind of estimator.
+        """
+        from hybridflow.bundle import load
+        from hybridflow.errors import IncompatibleModelError
+
+        estimator = load(path)
+        if not isinstance(estimator, cls):
+            raise IncompatibleModelError(
+                f"{path} holds a {type(estimator).__name__}, not a {cls.__name__}; "
+                "use hybridflow.load(path)"
+            )
+        return estimator
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the model."""
+
+
+_MOST_CELLS = 2**28  # 2 GiB of float64
+
+
+def _about_names(missing: list[str], unexpected: list[str]) -> str:
+    lines = ["The feature names should match those that were passed during fit."]
+    if unexpected:
+        lines.append(f"Feature names unseen at fit time: {', '.join(unexpected[:5])}")
+    if missing:
+        named = [f"{name}{closest(name, unexpected)}" for name in missing[:5]]
+        lines.append(f"Feature names seen at fit time, yet now missing: {', '.join(named)}")
+    return "\n".join(lines)

@@ -1,0 +1,297 @@
+"""HybridClassifier: labels, their probabilities, and the density of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+
+from hybridflow.callbacks import Callback
+from hybridflow.config import Config
+from hybridflow.errors import ConfigError, InputError
+from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.parameters import check_seed
+from hybridflow.estimators.sampling import sample_given
+from hybridflow.estimators.targets import (
+    Labels,
+    batch_of_labels,
+    classification_target,
+    read_labels,
+    warn_if_reordered,
+)
+from hybridflow.laws import CategoricalLaw
+from hybridflow.registry import Registry
+from hybridflow.training import TrainingConfig
+
+
+class HybridClassifier(ClassifierMixin, FlowEstimator):
+    r"""A classifier that knows the density of its rows.
+
+    A flow turns a row into a latent z with an exact density; a generalized
+    linear head on z gives the class probabilities. Both are trained together:
+
+    .. math::
+        \mathrm{loss} = \overline{-\log p(y \mid z)} + \frac{\lambda}{D} \overline{-\log p(x)}
+
+    Parameters
+    ----------
+    flow : str or Config, default="spline-coupling"
+        Name in the registry, or a config.
+    base : str or Config, default="normal"
+        Distribution of the latent.
+    head : str or Config, default="categorical"
+        What turns the latent into a law for y.
+    likelihood_weight : float, default=0.3
+        λ per dimension: 0 is discriminative, D the joint likelihood.
+    training : TrainingConfig, optional
+    validation : float, splitter, array of int or None, default=0.15
+        Rows held out for early stopping: a share of every class, the first
+        split of a splitter, or positions. Tables of up to 100 distinct rows
+        hold out no share.
+    members : int, default=1
+        Models with different held-out rows, mixed uniformly.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class in the task term.
+    unlabeled : object, default=None
+        A value of y that marks unlabelled rows, besides None and NaN.
+    device : str, default="cpu"
+        ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Of the networks in training; ``"auto"`` is float64 for up to 100
+        distinct rows, float32 else. Answers are computed in float64.
+    random_state : int, RandomState or None, default=None
+        The same whole number gives the same model, bit for bit, on a CPU.
+    callbacks : sequence of Callback, default=()
+    registry : Registry, optional
+        Where names resolve; the default one if not given.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+    n_labeled_ : int
+        Rows with a label.
+    models_ : list of HybridModel
+    histories_ : list of list of Record
+        Per member, one record per evaluation.
+    schema_ : Schema
+        What the audit found about each column.
+    interrupted_ : bool
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        If X had string names.
+
+    References
+    ----------
+    Nalisnick, Matsukawa, Teh, Gorur, Lakshminarayanan: "Hybrid Models with
+    Deep and Invertible Features", 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from hybridflow import HybridClassifier, TrainingConfig
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = HybridClassifier(training=TrainingConfig(steps=100), random_state=0).fit(X, y)
+    >>> model.predict(X[:2]).shape, model.predict_proba(X[:2]).shape, model.score_samples(X).shape
+    ((2,), (2, 3), (150,))
+    """
+
+    classes_: NDArray[Any]
+    n_labeled_: int
+
+    def __init__(
+        self,
+        flow: str | Config = "spline-coupling",
+        base: str | Config = "normal",
+        head: str | Config = "categorical",
+        *,
+        likelihood_weight: float = 0.3,
+        training: TrainingConfig | None = None,
+        validation: Any = 0.15,
+        members: int = 1,
+        class_weight: Mapping[Any, float] | str | None = None,
+        unlabeled: Any = None,
+        device: str = "cpu",
+        dtype: str = "auto",
+        random_state: Any = None,
+        callbacks: Sequence[Callback] = (),
+        registry: Registry | None = None,
+    ) -> None:
+        self.flow = flow
+        self.base = base
+        self.head = head
+        self.likelihood_weight = likelihood_weight
+        self.training = training
+        self.validation = validation
+        self.members = members
+        self.class_weight = class_weight
+        self.unlabeled = unlabeled
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.callbacks = callbacks
+        self.registry = registry
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,)
+            Labels; rows where it is None or NaN train the density alone.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row, in both terms of the loss.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            If X, y or the weights cannot be used.
+        ConfigError
+            If a parameter cannot be used.
+        TrainingDivergedError
+            If training met non-finite values again and again.
+        """
+        with self._alone():
+            values, dtypes = self._read_training_table(X)
+            labels = read_labels(y, len(values), self.unlabeled, type(self).__name__)
+            warn_if_reordered(X, y)
+            weight = self._read_weight(sample_weight, values)
+            present = np.bincount(labels.codes, weight * labels.labelled, len(labels.classes)) > 0
+            if present.sum() < 2:
+                raise InputError(
+                    f"{type(self).__name__} needs at least two classes, but only one class has "
+                    f"rows (of positive weight): {labels.classes[present].tolist()}; for a "
+                    "density alone use FlowDensity"
+                )
+            self.classes_ = labels.classes
+            self.n_labeled_ = int(labels.labelled.sum())
+            self._fit(
+                X,
+                values,
+                dtypes,
+                head=self.head,
+                target=classification_target(labels),
+                targets=batch_of_labels(labels),
+                weight=weight,
+                task_weight=weight * self._class_weight(labels, weight),
+                codes=np.where(labels.labelled, labels.codes, -1),
+            )
+        return self
+
+    def _class_weight(self, labels: Labels, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weight of the class of each row."""
+        k = len(labels.classes)
+        if self.class_weight is None:
+            return np.ones(len(weight))
+        if isinstance(self.class_weight, str):
+            if self.class_weight != "balanced":
+                raise ConfigError(
+                    f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
+                )
+            mass = np.bincount(labels.codes, weight * labels.labelled, k)
+            return (mass.sum() / (k * np.where(mass > 0, mass, 1.0)))[labels.codes]
+        if not isinstance(self.class_weight, Mapping):
+            raise ConfigError(
+                f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
+            )
+        known = labels.classes.tolist()
+        factors = np.ones(k)
+        for label, factor in self.class_weight.items():
+            plain = label.item() if isinstance(label, np.generic) else label
+            if plain not in known:
+                raise ConfigError(f"class_weight names {label!r}, but the classes are {known}")
+            if not (np.isreal(factor) and 0 <= factor < np.inf):
+                raise ConfigError(f"class_weight of {label!r} must be finite and >= 0: {factor!r}")
+            factors[known.index(plain)] = factor
+        return factors[labels.codes]
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each row, shape (n,)."""
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the class probabilities, shape (n, k), columns as in ``classes_``."""
+        return self._probabilities(self._read(X))
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of the class probabilities, shape (n, k)."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.predict_proba(X)))
+
+    def _probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
+        total = np.zeros((len(x), len(self.classes_)))
+        with torch.no_grad():
+            for model in self.models_:
+                assert model.head is not None
+                law = model.head.law(model.eta(x))
+                assert isinstance(law, CategoricalLaw)
+                total += law.probabilities
+        return total / len(self.models_)
+
+    def score_joint(self, X: Any, y: Any) -> NDArray[np.float64]:
+        """Return log p(x, y) = log p(x) + log p(y | x) of each row, shape (n,), in nats.
+
+        Raises
+        ------
+        InputError
+            If y holds a label that was not seen in training.
+        """
+        density = self.score_samples(X)
+        labels = read_labels(y, len(density), None, type(self).__name__)
+        known = self.classes_.tolist()
+        unknown = [label for label in labels.classes.tolist() if label not in known]
+        if unknown:
+            raise InputError(f"y holds labels unseen in training: {unknown[:5]}; known are {known}")
+        if not labels.labelled.all():
+            row = int((~labels.labelled).argmax())
+            raise InputError(f"Input y contains NaN, first at row {row}; every row needs a label")
+        codes = np.array([known.index(label) for label in labels.classes.tolist()])[labels.codes]
+        return np.asarray(density + self.predict_log_proba(X)[np.arange(len(codes)), codes])
+
+    def sample(
+        self, n_samples: int = 1, *, y: Any = None, random_state: Any = None
+    ) -> tuple[Any, NDArray[Any]]:
+        """Draw rows with their labels from the model.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        y : label, optional
+            Draw rows of this label only, from p(x | y), exactly, by rejection.
+        random_state : int, RandomState or None
+
+        Returns
+        -------
+        X : array or frame of shape (n_samples, d)
+            In the container, names and types of the training table.
+        y : ndarray of shape (n_samples,)
+        """
+        if y is None:
+            x, rng = self._draw(n_samples, random_state)
+            edges = self._probabilities(x.to(self.models_[0].step.device)).cumsum(axis=1)
+            codes = (edges < rng.random((n_samples, 1)) * edges[:, -1:]).sum(axis=1)
+        else:
+            self._draw(0, random_state)  # checks the arguments
+            known = self.classes_.tolist()
+            if y not in known:
+                raise InputError(f"y={y!r} is not a class of the model; known are {known}")
+            code = known.index(y)
+            x = sample_given(
+                lambda n, rng: self._draw(n, rng)[0],
+                lambda rows: np.log(self._probabilities(rows)[:, code]),
+                n_samples,
+                check_seed(random_state),
+                bound=0.0,
+            )
+            codes = np.full(n_samples, code)
+        values = self.schema_.expand(x.numpy())
+        return self.schema_.frame(values), np.asarray(self.classes_[codes])

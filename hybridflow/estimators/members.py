@@ -1,0 +1,105 @@
+"""Fitting one member: build, initialise from the data, train, finish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hybridflow.batches import Rows
+from hybridflow.callbacks import Callback
+from hybridflow.errors import TrainingDivergedError
+from hybridflow.estimators.blueprint import Blueprint
+from hybridflow.model import HybridModel, check_contract
+from hybridflow.registry import Registry
+from hybridflow.training import Trainer, TrainingConfig, TrainingState
+
+_ENOUGH = 4096  # rows from which quantiles are good; fewer are repeated with other noise
+
+
+def fit_member(
+    blueprint: Blueprint,
+    registry: Registry,
+    rows: Rows,
+    train: Tensor,
+    held_out: Tensor,
+    training: TrainingConfig,
+    *,
+    likelihood_weight: float,
+    seed: int,
+    dtype: torch.dtype,
+    callbacks: Sequence[Callback],
+    keyed: bool,
+) -> tuple[HybridModel, TrainingState]:
+    """Fit one member and return it, ready to answer in float64, with its training state.
+
+    Parameters
+    ----------
+    blueprint : Blueprint
+    registry : Registry
+    rows : Rows
+        All rows.
+    train, held_out : Tensor of int
+        Positions of the rows to train on and to stop early on.
+    training : TrainingConfig
+    likelihood_weight : float
+    seed : int
+    dtype : torch.dtype
+        Of the networks in training.
+    callbacks : sequence of Callback
+    keyed : bool
+        See `Trainer`.
+    """
+    model = blueprint.build(registry, seed).to(rows.x.device)
+    mine = rows[train.to(rows.x.device)]
+    initialize(model, mine, seed)
+    name = registry.resolve("flow", blueprint.flow)[0].name
+    with torch.no_grad():
+        z = model.preprocess(mine.x[:5])[0]
+    if model.event.features:
+        check_contract(model.flow, model.event, name, z)
+    model.network_to(dtype)
+    trainer = Trainer(
+        model,
+        mine,
+        rows[held_out.to(rows.x.device)] if len(held_out) else None,
+        training,
+        likelihood_weight=likelihood_weight,
+        seed=seed,
+        callbacks=callbacks,
+        keyed=keyed,
+    )
+    try:
+        state = trainer.run()
+    except TrainingDivergedError as error:
+        raise TrainingDivergedError(f"flow {name!r}: {error}") from None
+    model.eval()
+    model.flow.finish(((model.preprocess(mine.x)[0].to(dtype), None),), mine.weight)
+    model.network_to(torch.float64)
+    return model.requires_grad_(False), state
+
+
+@torch.no_grad()
+def initialize(model: HybridModel, rows: Rows, seed: int) -> None:
+    """Give every part its data-dependent start, in order, in float64."""
+    x, weight, clean = rows.x, rows.weight, rows.x
+    if model.noised:
+        # The same few draws for every row keep a weight equal to a repetition.
+        copies = len(model.noise) if len(x) < _ENOUGH else 1
+        if copies > 1:
+            x = model.dequantise(x[None], model.noise[:, None]).flatten(0, 1)
+            weight = weight.repeat(copies)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
+            x = model.dequantise(x, uniform.to(x.device))
+    model.preprocess.initialize(x, weight=weight)
+    standard, _ = model.preprocess(x)
+    model.flow.initialize(standard, weight=weight)
+    z, _ = model.flow(standard)
+    model.base.initialize(z, weight=weight)
+    if model.head is not None and rows.targets is not None:
+        labelled = rows.targets.labelled
+        clean_z, _ = model.latent(clean[labelled])
+        model.head.initialize(clean_z, None, rows.targets[labelled], rows.task_weight[labelled])

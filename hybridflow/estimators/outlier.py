@@ -1,0 +1,197 @@
+"""FlowOutlierDetector: rows of low density."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import OutlierMixin
+
+from hybridflow.callbacks import Callback
+from hybridflow.config import Config
+from hybridflow.errors import ConfigError
+from hybridflow.estimators.base import FlowEstimator
+from hybridflow.registry import Registry
+from hybridflow.training import TrainingConfig
+
+
+class FlowOutlierDetector(OutlierMixin, FlowEstimator):
+    r"""Calls a row an outlier if its log-density lies below a threshold.
+
+    .. math:: \mathrm{decision}(x) = \log p(x) - \mathrm{offset}
+
+    Parameters
+    ----------
+    flow : str or Config, default="spline-coupling"
+        Name in the registry, or a config.
+    base : str or Config, default="normal"
+        Distribution of the latent.
+    contamination : "auto" or float, default="auto"
+        A share: the offset is that quantile of the scores of the training
+        rows, so that this share of them are outliers. ``"auto"``: the 5 %
+        quantile of the scores of the held-out rows, so that about one new
+        usual row in twenty is called an outlier.
+    training : TrainingConfig, optional
+    validation : float, splitter, array of int or None, default=0.15
+        Rows held out for early stopping and the offset: a share, the first
+        split of a splitter, or positions. Tables of up to 100 distinct rows
+        hold out no share; the offset then comes from the training rows.
+    members : int, default=1
+        Models with different held-out rows, mixed uniformly.
+    device : str, default="cpu"
+        ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Of the networks in training; ``"auto"`` is float64 for up to 100
+        distinct rows, float32 else. Answers are computed in float64.
+    random_state : int, RandomState or None, default=None
+        The same whole number gives the same model, bit for bit, on a CPU.
+    callbacks : sequence of Callback, default=()
+    registry : Registry, optional
+        Where names resolve; the default one if not given.
+
+    Attributes
+    ----------
+    offset_ : float
+        The threshold, in nats.
+    models_ : list of HybridModel
+    histories_ : list of list of Record
+        Per member, one record per evaluation.
+    schema_ : Schema
+        What the audit found about each column.
+    interrupted_ : bool
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        If X had string names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridflow import FlowOutlierDetector, TrainingConfig
+    >>> X = np.random.default_rng(0).normal(size=(300, 2))
+    >>> detector = FlowOutlierDetector(training=TrainingConfig(steps=100), random_state=0).fit(X)
+    >>> detector.predict([[0.0, 0.0], [9.0, -9.0]])
+    array([ 1, -1])
+    """
+
+    offset_: float
+
+    def __init__(
+        self,
+        flow: str | Config = "spline-coupling",
+        base: str | Config = "normal",
+        *,
+        contamination: str | float = "auto",
+        training: TrainingConfig | None = None,
+        validation: Any = 0.15,
+        members: int = 1,
+        device: str = "cpu",
+        dtype: str = "auto",
+        random_state: Any = None,
+        callbacks: Sequence[Callback] = (),
+        registry: Registry | None = None,
+    ) -> None:
+        self.flow = flow
+        self.base = base
+        self.contamination = contamination
+        self.training = training
+        self.validation = validation
+        self.members = members
+        self.device = device
+        self.dtype = dtype
+        self.random_state = random_state
+        self.callbacks = callbacks
+        self.registry = registry
+
+    def _likelihood_weight(self) -> float:
+        return 1.0
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Fit the density and the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            If X or the weights cannot be used.
+        ConfigError
+            If a parameter cannot be used.
+        TrainingDivergedError
+            If training met non-finite values again and again.
+        """
+        share = self.contamination
+        if share != "auto" and not (
+            isinstance(share, float | np.floating) and 0 < float(share) <= 0.5
+        ):
+            raise ConfigError(f"contamination must be 'auto' or lie in (0, 0.5], got {share!r}")
+        with self._alone():
+            values, dtypes = self._read_training_table(X)
+            weight = self._read_weight(sample_weight, values)
+            self._fit(
+                X,
+                values,
+                dtypes,
+                head=None,
+                target=None,
+                targets=None,
+                weight=weight,
+                task_weight=weight,
+                codes=None,
+            )
+        return self
+
+    def _after_fit(
+        self, values: NDArray[np.float64], weight: NDArray[np.float64], held: list[NDArray[np.intp]]
+    ) -> None:
+        automatic = self.contamination == "auto"
+        outside = np.unique(np.concatenate(held)) if automatic else np.empty(0, dtype=np.intp)
+        rows = outside if len(outside) else np.flatnonzero(weight > 0)
+        kept = torch.as_tensor(values[np.ix_(rows, self.schema_.kept)])
+        scores = self._log_score(kept.to(self.models_[0].step.device))
+        level = 0.05 if automatic else float(self.contamination)
+        self.offset_ = _weighted_quantile(scores, weight[rows], level)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return log p(x) - offset of each row, shape (n,); negative for outliers."""
+        return np.asarray(self.score_samples(X) - self.offset_)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return -1 for outliers and 1 for all other rows, shape (n,)."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def sample(self, n_samples: int = 1, *, random_state: Any = None) -> Any:
+        """Draw rows from the density.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        random_state : int, RandomState or None
+
+        Returns
+        -------
+        array or frame of shape (n_samples, d)
+            In the container, names and types of the training table.
+        """
+        x, _ = self._draw(n_samples, random_state)
+        return self.schema_.frame(self.schema_.expand(x.numpy()))
+
+
+def _weighted_quantile(
+    values: NDArray[np.float64], weight: NDArray[np.float64], level: float
+) -> float:
+    """Return the smallest value with more than the share `level` of the weight at or below it."""
+    order = np.argsort(values)
+    share = np.cumsum(weight[order]) / weight.sum()
+    return float(values[order][np.searchsorted(share, level * (1 + 1e-12), side="right")])

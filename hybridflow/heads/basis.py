@@ -1,0 +1,41 @@
+"""The settings that all built-in heads share: which basis of z they are linear in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from hybridflow.config import Choice, Config, Int
+from hybridflow.specs import Event
+
+if TYPE_CHECKING:
+    from hybridflow.likelihoods.base import Likelihood
+    from hybridflow.likelihoods.head import GeneralizedLinear
+
+
+class BasisConfig(Config):
+    """Base class of the built-in heads' settings.
+
+    Parameters
+    ----------
+    basis : {"hidden", "identity"}, default="hidden"
+        What eta is linear in: z and the context with a hidden layer beside
+        them, or z and the context alone.
+    hidden_units : int, default=128
+        Width of the hidden layer.
+    """
+
+    basis: Annotated[Literal["hidden", "identity"], Choice(("hidden", "identity"))] = "hidden"
+    hidden_units: Annotated[int, Field(ge=1, le=65536), Int(32, 512, log=True)] = 128
+
+
+def generalized_linear(
+    event: Event, likelihood: Likelihood, config: BasisConfig
+) -> GeneralizedLinear:
+    """Build the head with the basis that the settings name."""
+    from hybridflow.likelihoods import GeneralizedLinear, HiddenBasis, LinearBasis
+
+    if config.basis == "identity":
+        return GeneralizedLinear(LinearBasis(event), likelihood)
+    return GeneralizedLinear(HiddenBasis(event, config.hidden_units), likelihood)

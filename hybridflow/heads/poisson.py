@@ -1,0 +1,45 @@
+"""The head for counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybridflow.heads.basis import BasisConfig, generalized_linear
+from hybridflow.specs import Event, HeadSpec, Target
+
+if TYPE_CHECKING:
+    from hybridflow.densities import Base
+    from hybridflow.likelihoods import GeneralizedLinear
+
+
+class PoissonHead(BasisConfig):
+    """Settings of the ``poisson`` head.
+
+    Parameters
+    ----------
+    basis, hidden_units
+        As in `BasisConfig`.
+
+    Examples
+    --------
+    >>> from hybridflow.heads import PoissonHead
+    >>> PoissonHead(hidden_units=64)
+    PoissonHead(basis='hidden', hidden_units=64)
+    """
+
+
+def build(event: Event, target: Target, base: Base, config: PoissonHead) -> GeneralizedLinear:
+    """Build the head for one event and target."""
+    from hybridflow.likelihoods import Poisson
+
+    return generalized_linear(event, Poisson(target), config)
+
+
+SPEC = HeadSpec(
+    name="poisson",
+    summary="Counts, with the logarithmic link",
+    config=PoissonHead,
+    tasks=("regression",),
+    build=build,
+    reference="Generalized Linear Models, J. A. Nelder and R. W. M. Wedderburn, 1972",
+)

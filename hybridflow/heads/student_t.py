@@ -1,0 +1,46 @@
+"""The head for numbers with heavy-tailed errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybridflow.heads.basis import BasisConfig, generalized_linear
+from hybridflow.specs import Event, HeadSpec, Target
+
+if TYPE_CHECKING:
+    from hybridflow.densities import Base
+    from hybridflow.likelihoods import GeneralizedLinear
+
+
+class StudentTHead(BasisConfig):
+    """Settings of the ``student-t`` head.
+
+    Parameters
+    ----------
+    basis, hidden_units
+        As in `BasisConfig`.
+
+    Examples
+    --------
+    >>> from hybridflow.heads import StudentTHead
+    >>> StudentTHead(hidden_units=64)
+    StudentTHead(basis='hidden', hidden_units=64)
+    """
+
+
+def build(event: Event, target: Target, base: Base, config: StudentTHead) -> GeneralizedLinear:
+    """Build the head for one event and target."""
+    from hybridflow.likelihoods import StudentT
+
+    return generalized_linear(event, StudentT(target), config)
+
+
+SPEC = HeadSpec(
+    name="student-t",
+    summary="Numbers with heavy-tailed errors",
+    config=StudentTHead,
+    tasks=("regression",),
+    build=build,
+    reference="Robust Statistical Modeling Using the t Distribution, K. L. Lange, R. J. A. Little "
+    "and J. M. G. Taylor, 1989",
+)

@@ -1,0 +1,217 @@
+"""The hybrid model: preprocessing, flow, base and head as one module with two views.
+
+``HybridModel`` is what is trained, saved and exported. Its *density view* sees
+tied cells with uniform noise, its *task view* sees them clean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from hybridflow.densities.base import Base
+from hybridflow.errors import PluginContractError
+from hybridflow.likelihoods.base import Head
+from hybridflow.specs import Event
+from hybridflow.transforms.base import Transform
+
+_CELLS = 2**20  # rows times columns that one pass holds; bounds memory, not results
+
+
+class HybridModel(nn.Module):
+    r"""A flow with its base and, for a hybrid, a head on its latent.
+
+    .. math::
+        \log p(x, y) = \log p(y \mid z) + \log p_{base}(z) + \log|\det dz/dx|,
+        \qquad z = f(x).
+
+    A tied column with step s is scored as a mass, a column with a noise floor
+    as a smoothed density, both by the same average over fixed quasi-random
+    draws :math:`u` on :math:`(-1/2, 1/2)^D`:
+
+    .. math:: \log P(x) = \sum_{j \in lattice} \log s_j + \log E_u\, p(x + s u).
+
+    The average over finitely many draws is in expectation a lower bound.
+
+    Parameters
+    ----------
+    event : Event
+        The D columns that carry a density.
+    preprocess : Transform
+        Fitted elementwise layers; always float64.
+    flow : Transform
+    base : Base
+    head : Head or None
+    step : Tensor of shape (D,)
+        Width of the noise of the density view, 0 for none.
+    lattice : Tensor of shape (D,)
+        Boolean: which columns are masses.
+    origin : Tensor of shape (D,)
+        A value on the lattice.
+    draws : int, default=32
+        Number of draws in the average.
+    """
+
+    step: Tensor
+    lattice: Tensor
+    origin: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        event: Event,
+        preprocess: Transform,
+        flow: Transform,
+        base: Base,
+        head: Head | None,
+        *,
+        step: Tensor,
+        lattice: Tensor,
+        origin: Tensor,
+        draws: int = 32,
+    ) -> None:
+        super().__init__()
+        self.event = event
+        self.preprocess = preprocess
+        self.flow = flow
+        self.base = base
+        self.head = head
+        self.dtype = torch.float64
+        self.register_buffer("step", step.double())
+        self.register_buffer("lattice", lattice)
+        self.register_buffer("origin", origin.double())
+        self.noised = bool((step > 0).any())
+        count = draws if self.noised and event.features else 0
+        self.register_buffer("noise", _quasi_random(count, event.features))
+
+    def network_to(self, dtype: torch.dtype) -> None:
+        """Run flow, base and head in `dtype`; preprocessing stays float64."""
+        for part in (self.flow, self.base, self.head):
+            if part is not None:
+                part.to(dtype)
+        self.dtype = dtype
+
+    def latent(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return z of shape (n, D) and log|det dz/dx| of shape (n,), the latter in float64."""
+        standard, outer = self.preprocess(x, context)
+        z, inner = self.flow(standard.to(self.dtype), context)
+        return z, outer + inner.double()
+
+    def log_density(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return log p(x) of shape (n,) at exactly x, in nats and units of x."""
+        z, ladj = self.latent(x, context)
+        log_prob: Tensor = self.base.log_prob(z, context).double()
+        return log_prob + ladj
+
+    def dequantise(self, x: Tensor, uniform: Tensor) -> Tensor:
+        """Return x with noise on its tied cells; `uniform` lies in [0, 1)."""
+        return x + self.step * (uniform - 0.5)
+
+    def log_score(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the score of each row, shape (n,): masses for tied columns, densities else."""
+        if not self.noised:
+            return torch.cat([self.log_density(*part) for part in self._parts(x, context)])
+        draws = len(self.noise)
+        mass = torch.where(self.lattice, self.step, 1.0).log().sum()
+        scores = []
+        for rows, rows_context in self._parts(x, context, copies=draws):
+            noisy = self.dequantise(rows[None], self.noise[:, None]).flatten(0, 1)
+            repeated = None if rows_context is None else rows_context.repeat(draws, 1)
+            log_density = self.log_density(noisy, repeated).view(draws, len(rows))
+            scores.append(torch.logsumexp(log_density, 0) - math.log(draws) + mass)
+        return torch.cat(scores)
+
+    def eta(self, x: Tensor, context: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+        """Return the linear predictor of clean rows, shape (n, k), in float64."""
+        if self.head is None:
+            raise TypeError("a density model has no head")
+        etas = []
+        start = 0
+        for rows, rows_context in self._parts(x, context):
+            z, _ = self.latent(rows, rows_context)
+            part = None if offset is None else offset[start : start + len(rows)]
+            etas.append(self.head(z, rows_context, part))
+            start += len(rows)
+        return torch.cat(etas).double()
+
+    def data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the rows x of shape (n, D) whose latent is z, in float64."""
+        rows = []
+        for part, part_context in self._parts(z, context):
+            standard, _ = self.flow.inverse(part.to(self.dtype), part_context)
+            rows.append(self.preprocess.inverse(standard.double(), part_context)[0])
+        return torch.cat(rows)
+
+    def sample(
+        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw n rows, shape (n, D), in float64; cells of tied columns lie on their lattice."""
+        x = self.data(self.base.sample(n, context, generator), context)
+        step = torch.where(self.lattice, self.step, 1.0)
+        rounded = self.origin + step * torch.round((x - self.origin) / step)
+        return torch.where(self.lattice, rounded, x)
+
+    def _parts(
+        self, x: Tensor, context: Tensor | None, copies: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        size = max(1, _CELLS // (copies * max(8, self.event.features)))
+        for start in range(0, max(1, len(x)), size):
+            rows = slice(start, start + size)
+            yield x[rows], None if context is None else context[rows]
+
+
+def _quasi_random(draws: int, features: int) -> Tensor:
+    """Return scrambled Sobol points of shape (draws, features), float64, always the same."""
+    if draws == 0 or features == 0:
+        return torch.empty(draws, features, dtype=torch.float64)
+    engine = torch.quasirandom.SobolEngine(features, scramble=True, seed=0)
+    return engine.draw(draws, dtype=torch.float64)
+
+
+def check_contract(flow: Transform, event: Event, name: str, z: Tensor) -> None:
+    """Raise unless a built flow keeps the contract of shapes, types and finiteness.
+
+    Parameters
+    ----------
+    flow : Transform
+    event : Event
+    name : str
+        What to call the flow in the message.
+    z : Tensor of shape (n, D)
+        Rows to try it on.
+
+    Raises
+    ------
+    PluginContractError
+        Naming the flow, what was expected and what it returned.
+    """
+    for direction in (flow.forward, flow.inverse):
+        title = f"flow {name!r}: {direction.__name__}"
+        context = z.new_zeros(len(z), event.context_features) if event.context_features else None
+        before = z.clone()
+        with torch.no_grad():
+            try:
+                result = direction(z, context)
+            except NotImplementedError:
+                continue  # its spec says so; whoever needs the inverse gets that error
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise PluginContractError(
+                f"{title} must return (Tensor, ladj), returned {type(result).__name__}"
+            )
+        for what, tensor, shape in zip(
+            ("its rows", "ladj"), result, (z.shape, z.shape[:1]), strict=True
+        ):
+            if not isinstance(tensor, Tensor) or tensor.shape != shape or tensor.dtype != z.dtype:
+                seen = (
+                    f"{tuple(tensor.shape)} of {tensor.dtype}"
+                    if isinstance(tensor, Tensor)
+                    else type(tensor).__name__
+                )
+                raise PluginContractError(
+                    f"{title} must return {what} of shape {tuple(shape)} and {z.dtype}, got {seen}"
+                )
+        if not torch.equal(before, z):
+            raise PluginContractError(f"{title} changed its input in place")

@@ -1,0 +1,402 @@
+r"""Training: the loss, and the loop as small named steps.
+
+.. math::
+    \mathrm{loss} = \frac{\sum_{labelled} w k_y (-\log p(y \mid z))}{\sum_{labelled} w k_y}
+        + \frac{\lambda}{\max(D, 1)} \frac{\sum w (-\log p(x))}{\sum w}
+
+The task term sees clean rows, the density term rows with noise on tied cells.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from hybridflow.batches import Batches, Rows, levels, uniform_noise
+from hybridflow.callbacks import Callback
+from hybridflow.config import Choice, Config, Float
+from hybridflow.errors import InterruptedFitWarning, TrainingDivergedError
+from hybridflow.guards import stop_on_interrupt
+from hybridflow.model import HybridModel
+
+
+class TrainingConfig(Config):
+    """How a model is trained.
+
+    Parameters
+    ----------
+    steps : int, default=2000
+        Most optimiser steps.
+    batch_size : int, default=256
+        Rows per step; small tables are used whole.
+    learning_rate : float, default=3e-3
+        Peak of the schedule: linear warm-up, then a half cosine to zero.
+    warmup : float, default=0.05
+        Share of the steps that warm up.
+    weight_decay : float, default=1e-3
+        Decoupled decay per step, times the learning rate.
+    clip : float, default=1.0
+        Largest norm of the gradient.
+    validate_every : int, default=50
+        Steps between evaluations on the held-out rows.
+    patience : int, default=10
+        Evaluations without a better value after which training stops.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After Ctrl-C the best weights so far are kept; ``"raise"`` then raises
+        KeyboardInterrupt, ``"keep"`` only warns.
+
+    Examples
+    --------
+    >>> from hybridflow import TrainingConfig
+    >>> TrainingConfig(steps=500).learning_rate
+    0.003
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 2000
+    batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
+    learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0), Float(1e-5, 1e-1, log=True)] = 1e-3
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    validate_every: Annotated[int, Field(ge=1)] = 50
+    patience: Annotated[int, Field(ge=1)] = 10
+    on_interrupt: Literal["raise", "keep"] = "raise"
+
+
+class Record(Config):
+    """One evaluation.
+
+    Parameters
+    ----------
+    step : int
+        Optimiser steps taken so far.
+    value : float
+        The loss on the held-out rows, or on the training rows where none are
+        held out: ``task + likelihood_weight / D * density``.
+    task : float or None
+        Mean -log p(y | x) in nats, None without a head.
+    density : float
+        Mean -log p(x) in nats, of tied columns with noise.
+    learning_rate : float
+    """
+
+    step: int
+    value: float
+    task: float | None
+    density: float
+    learning_rate: float
+
+
+History = list[Record]
+
+
+@dataclass
+class TrainingState:
+    """All that resuming needs; a run that is resumed equals one that was not stopped.
+
+    ``tensors`` and ``document`` in `capture` are what a checkpoint stores: the
+    first as safetensors, the second as JSON.
+    """
+
+    steps: int
+    step: int = 0
+    factor: float = 1.0
+    """What the learning rate was multiplied with after non-finite steps."""
+    skipped: int = 0
+    """Non-finite steps in a row."""
+    restarts: int = 0
+    best_value: float = math.inf
+    best_step: int = 0
+    interrupted: bool = False
+    history: History = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The best weights so far."""
+
+
+class Trainer:
+    """Trains one hybrid model.
+
+    Parameters
+    ----------
+    model : HybridModel
+        Built and initialised.
+    rows : Rows
+        To train on.
+    held_out : Rows or None
+        To stop early on; the training rows if None.
+    config : TrainingConfig
+    likelihood_weight : float
+        λ, per dimension.
+    seed : int
+        Of the order of the rows and of the noise.
+    callbacks : sequence of Callback
+    keyed : bool, default=False
+        Use all rows in every step and key the noise on the value of a cell, so
+        that a weight equals repeating the row.
+    """
+
+    def __init__(
+        self,
+        model: HybridModel,
+        rows: Rows,
+        held_out: Rows | None,
+        config: TrainingConfig,
+        *,
+        likelihood_weight: float,
+        seed: int,
+        callbacks: Sequence[Callback] = (),
+        keyed: bool = False,
+    ) -> None:
+        self.model = model
+        self.rows = rows
+        self.held_out = held_out
+        self.config = config
+        self.density_scale = likelihood_weight / max(1, model.event.features)
+        self.callbacks = callbacks
+        self.full = keyed or len(rows) <= config.batch_size
+        self.levels = levels(rows.x) if keyed and model.noised else None
+        device = rows.x.device
+        self.generator = torch.Generator().manual_seed(seed)
+        self.check_noise = uniform_noise(torch.Generator().manual_seed(seed), held_out or rows)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        fused = device.type in ("cpu", "cuda") and bool(self.parameters)
+        self.optimizer = (
+            torch.optim.AdamW(
+                self.parameters,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                fused=fused,
+            )
+            if self.parameters
+            else None
+        )
+        self.batches = Batches(rows, config.batch_size, self.generator)
+        self.state = TrainingState(steps=config.steps)
+
+    def run(self) -> TrainingState:
+        """Train to the end, leaving the best weights in the model.
+
+        Returns
+        -------
+        TrainingState
+
+        Raises
+        ------
+        TrainingDivergedError
+            If non-finite values came back after every restart; the model then
+            holds the best finite weights.
+        """
+        state = self.state
+        if not state.best:
+            self.keep_best(math.inf)
+        self.call("on_fit_start")
+        try:
+            with stop_on_interrupt(self.interrupt):
+                while not self.finished():
+                    self.take_step()
+                    self.call("on_step_end")
+                    if state.step % self.config.validate_every == 0 or state.step == state.steps:
+                        self.evaluate()
+                        self.call("on_validation")
+        finally:
+            self.model.load_state_dict(state.best)
+            self.call("on_fit_end")
+        if state.interrupted:
+            warnings.warn(
+                f"fit interrupted at step {state.step} of {state.steps}; the best weights, of "
+                f"step {state.best_step}, are kept",
+                InterruptedFitWarning,
+                stacklevel=2,
+            )
+        return state
+
+    def finished(self) -> bool:
+        """Return whether to stop: out of steps, of patience, or interrupted."""
+        state = self.state
+        waited = state.step - state.best_step
+        patience = self.config.patience * self.config.validate_every
+        early = self.held_out is not None and state.best_value < math.inf and waited >= patience
+        nothing = self.optimizer is None
+        return state.interrupted or state.step >= state.steps or early or nothing
+
+    def take_step(self) -> None:
+        """Draw a batch, take one optimiser step, or skip it if it is not finite."""
+        assert self.optimizer is not None
+        state = self.state
+        batch = self.rows if self.full else self.rows[self.batches.draw()]
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        task, density = self.losses(batch, self.draw_noise(batch))
+        loss = self.density_scale * density if task is None else task + self.density_scale * density
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        state.step += 1
+        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+            self.skip_step()
+            return
+        state.skipped = 0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.step()
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the current step."""
+        warm = max(1, round(self.config.warmup * self.state.steps))
+        done = self.state.step
+        if done < warm:
+            share = done / warm
+        else:
+            share = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.state.steps - warm)))
+        return self.config.learning_rate * self.state.factor * share
+
+    def losses(self, rows: Rows, noise: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """Return the task term (None without labels) and the density term before λ / D.
+
+        Where cells are noised, both views go through the flow as one batch.
+        """
+        model, targets, x = self.model, rows.targets, rows.x
+        n = len(rows)
+        if noise is not None:
+            noisy = model.dequantise(x, noise)
+            x = noisy if model.head is None else torch.cat([x, noisy])
+        z, ladj = model.latent(x)
+        log_density = model.base.log_prob(z[-n:]).double() + ladj[-n:]
+        density = -(rows.weight * log_density).sum() / rows.weight.sum()
+        if model.head is None or targets is None:
+            return None, density
+        weight = torch.where(targets.labelled, rows.task_weight, 0.0)
+        total = weight.sum()
+        if total == 0:
+            return None, density
+        eta = model.head(z[:n], None, targets.offset)
+        return (weight * model.head.nll(eta, targets)).sum() / total, density
+
+    def draw_noise(self, batch: Rows) -> Tensor | None:
+        """Return fresh noise for the density view, None where no cell is tied."""
+        if not self.model.noised:
+            return None
+        if self.levels is None:
+            return uniform_noise(self.generator, batch)
+        table = torch.rand(
+            int(self.levels.max()) + 1,
+            batch.x.shape[1],
+            generator=self.generator,
+            dtype=torch.float64,
+        )
+        return table.to(batch.x.device).gather(0, self.levels)
+
+    def skip_step(self) -> None:
+        """Leave weights and optimiser as they were; after five in a row go back to the best."""
+        state = self.state
+        state.skipped += 1
+        state.factor *= 0.5
+        if state.skipped <= 5:
+            return
+        state.skipped = 0
+        state.restarts += 1
+        self.model.load_state_dict(state.best)
+        assert self.optimizer is not None
+        self.optimizer.state.clear()
+        if state.restarts > 3:
+            raise TrainingDivergedError(
+                f"the loss was not finite at step {state.step} after {state.restarts - 1} restarts; "
+                "the best finite weights are kept. Lower training__learning_rate "
+                f"(now {self.config.learning_rate:g}) or look for extreme values in X"
+            )
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        """Record the loss on the held-out rows and keep the weights if they are the best."""
+        state = self.state
+        rows = self.held_out or self.rows
+        self.model.eval()
+        task, density = self.losses(rows, self.check_noise if self.model.noised else None)
+        value = self.density_scale * float(density) + (0.0 if task is None else float(task))
+        if not math.isfinite(value):
+            return
+        state.history.append(
+            Record(
+                step=state.step,
+                value=value,
+                task=None if task is None else float(task),
+                density=float(density),
+                learning_rate=self.learning_rate(),
+            )
+        )
+        if value < state.best_value or self.held_out is None:
+            self.keep_best(value)
+
+    def keep_best(self, value: float) -> None:
+        """Remember the weights as the best so far."""
+        self.state.best_value = value
+        self.state.best_step = self.state.step
+        self.state.best = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def interrupt(self) -> None:
+        """Stop after the current step."""
+        self.state.interrupted = True
+
+    def call(self, hook: str) -> None:
+        """Call one hook of every callback."""
+        for callback in self.callbacks:
+            getattr(callback, hook)(self.state)
+
+    def capture(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the whole state as plain JSON and tensors.
+
+        Returns
+        -------
+        document : dict
+        tensors : dict of str to Tensor
+        """
+        state = self.state
+        document = {
+            name: getattr(state, name)
+            for name in ("steps", "step", "factor", "skipped", "restarts", "best_step")
+        }
+        document["best_value"] = None if state.best_value == math.inf else state.best_value
+        document["history"] = [record.model_dump() for record in state.history]
+        document["position"] = self.batches.position
+        tensors = {f"model.{k}": v.detach().clone() for k, v in self.model.state_dict().items()}
+        tensors |= {f"best.{k}": v.clone() for k, v in state.best.items()}
+        tensors["generator"] = self.generator.get_state()
+        tensors["order"] = self.batches.order.clone()
+        tensors["unlabelled_order"] = self.batches.unlabelled_order.clone()
+        if self.optimizer is not None:
+            for i, parameter in enumerate(self.parameters):
+                for key, value in self.optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{i}.{key}"] = value.clone()
+        return document, tensors
+
+    def restore(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Continue from what `capture` returned."""
+        history = [Record(**record) for record in document["history"]]
+        best_value = math.inf if document["best_value"] is None else document["best_value"]
+        numbers = {k: v for k, v in document.items() if k not in ("history", "position")}
+        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        self.state = TrainingState(
+            **{**numbers, "best_value": best_value, "history": history, "best": best}
+        )
+        self.model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
+        self.generator.set_state(tensors["generator"])
+        self.batches.position = document["position"]
+        self.batches.order = tensors["order"].clone()
+        self.batches.unlabelled_order = tensors["unlabelled_order"].clone()
+        for i, parameter in enumerate(self.parameters):
+            prefix = f"optimizer.{i}."
+            saved = {
+                k.removeprefix(prefix): v.clone()
+                for k, v in tensors.items()
+                if k.startswith(prefix)
+            }
+            if saved and self.optimizer is not None:
+                self.optimizer.state[parameter] = saved
