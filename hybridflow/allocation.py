@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hybridflow.errors import ResourceLimitError
 
-_ITEM_BYTES = 8
+_LARGEST_ITEM = 8
 
 
-class AllocationLimit(TorchDispatchMode):
+class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raise before tensors created in this context exceed a number of bytes.
 
     What a saved description declares is not known to be sane before the model
@@ -44,9 +45,14 @@ class AllocationLimit(TorchDispatchMode):
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit = limit
         self.taken = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping this in its compiler, a second of imports."""
+        return False
 
     def __torch_dispatch__(
         self,
@@ -61,8 +67,7 @@ class AllocationLimit(TorchDispatchMode):
             self._check(_requested(func, args))
         result = func(*args, **(kwargs or {}))
         if creates:
-            results = result if isinstance(result, tuple | list) else (result,)
-            self.taken += sum(part.nbytes for part in results if isinstance(part, Tensor))
+            self.taken += _bytes(result)
             self._check(0)
         return result
 
@@ -72,10 +77,18 @@ class AllocationLimit(TorchDispatchMode):
 
 
 def _requested(func: Any, args: Sequence[Any]) -> int:
-    """Return a bound on the bytes that a call names: a size, a length, an end of a range."""
-    for argument, value in zip(func._schema.arguments, args, strict=False):
-        if argument.name == "size" and isinstance(value, list | tuple):
-            return math.prod(int(length) for length in value) * _ITEM_BYTES
-        if argument.name in ("n", "steps", "end") and isinstance(value, int):
-            return value * _ITEM_BYTES
+    """Return a bound on the bytes that a call asks for, 0 where its arguments do not say."""
+    names = [argument.name for argument in func._schema.arguments]
+    named = dict(zip(names, args, strict=False))
+    if isinstance(named.get("size"), list | tuple):
+        return math.prod(int(length) for length in named["size"]) * _LARGEST_ITEM
+    for name in ("n", "steps", "end"):
+        if isinstance(length := named.get(name), int):
+            width = named.get("m", length) if func.overloadpacket is torch.ops.aten.eye else 1
+            return int(length * width) * _LARGEST_ITEM
     return 0
+
+
+def _bytes(result: Any) -> int:
+    results = result if isinstance(result, tuple | list) else (result,)
+    return sum(part.nbytes for part in results if isinstance(part, Tensor))

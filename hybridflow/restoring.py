@@ -21,6 +21,7 @@ from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.state import from_state
 from hybridflow.provenance import Component
 from hybridflow.registry import Registry
+from hybridflow.selftest import compare
 
 ESTIMATORS: dict[str, type[FlowEstimator]] = {
     estimator.__name__: estimator
@@ -39,8 +40,25 @@ def restore(
     tensors: dict[str, Tensor],
     components: Iterable[Component],
     registry: Registry | None,
-) -> FlowEstimator:
-    """Build the estimator and give it the tensors.
+) -> tuple[FlowEstimator, dict[str, float]]:
+    """Build the estimator, give it the tensors, and let it prove itself.
+
+    Parameters
+    ----------
+    document : dict
+        What the bundle's container holds.
+    tensors : dict of str to Tensor
+        All of them are used, and no others.
+    components : iterable of Component
+        All installed.
+    registry : Registry or None
+        The default one if None.
+
+    Returns
+    -------
+    estimator : FlowEstimator
+    differences : dict of str to float
+        From `hybridflow.selftest.compare`.
 
     Raises
     ------
@@ -48,6 +66,8 @@ def restore(
         If description and tensors do not make a model, or not the same one.
     ResourceLimitError
         If the description asks for far more memory than the tensors have.
+    ModelSelfTestError
+        If the model answers its probe rows otherwise than when it was saved.
     PluginError
         If a plugin that it needs is broken.
     """
@@ -56,6 +76,7 @@ def restore(
         _check_tensors(estimator, tensors)
         if document["event"] != estimator.blueprint_.event.model_dump(mode="json"):
             raise CorruptModelError("its event is not that of its columns")
+        return estimator, compare(estimator, document["probe"])
     except (ModelFileError, PluginError):
         raise
     except MemoryError:
@@ -65,7 +86,6 @@ def restore(
         # plugin too, makes of that is its own affair.
         reason = f"{type(error).__name__}: {error}"
         raise CorruptModelError(f"its description makes no model ({reason:.500})") from error
-    return estimator
 
 
 def _build(
@@ -77,7 +97,10 @@ def _build(
     if document["estimator"] not in ESTIMATORS:
         raise CorruptModelError(f"it holds no estimator of hybridflow: {document['estimator']!r}")
     members = {name.split(".")[1] for name in tensors if name.count(".") > 1}
-    if members != {str(i) for i in range(len(members))} or document["members"] != len(members):
+    count = document["members"]
+    if type(count) is not int or count < 1 or members != {str(i) for i in range(len(members))}:
+        raise CorruptModelError("it does not say how many members it has")
+    if count != len(members):
         raise CorruptModelError("it does not have the tensors of as many members as it says")
     if np.dtype(document.get("classes_dtype", "i8")).itemsize > _LABEL_BYTES:
         raise ResourceLimitError("its labels are too long")
@@ -92,9 +115,10 @@ def _pinned(document: dict[str, Any], components: Iterable[Component]) -> dict[s
     """Return the document with components named so that no other distribution answers."""
     pinned = copy.deepcopy(document)
     for component in components:
+        # The parameter may have been changed since the fit, and then is of another one.
         parameter = pinned["params"].get(component.kind)
         for field in (pinned["components"][component.kind], parameter):
-            if isinstance(field, dict):
+            if isinstance(field, dict) and field["name"] == component.name:
                 field["name"] = component.address
     return pinned
 

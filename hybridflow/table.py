@@ -249,7 +249,7 @@ def _read_objects(cells: list[Any], name: str) -> Matrix:
         elif isinstance(cell, str) and all(isinstance(c, str) or c is None for c in cells):
             raise InputError(_about_text(cells, name))
         else:
-            raise InputError(
+            raise InputTypeError(
                 f"column {name!r}: argument must be a string or a number, got "
                 f"{type(cell).__name__} {cell!r} at row {row}; every cell must be a number"
             )
@@ -259,6 +259,11 @@ def _read_objects(cells: list[Any], name: str) -> Matrix:
 def _read_array(X: Any) -> tuple[Matrix, list[str]]:
     if X is None:
         raise InputError("X is None; expected a table of shape (n_samples, n_features)")
+    if scipy.sparse.issparse(X):
+        raise InputTypeError(
+            "Sparse data was passed for X, but dense data is required. "
+            "Use '.toarray()' to convert to a dense numpy array."
+        )
     if isinstance(X, dict | str | bytes | set):
         raise InputTypeError(
             f"X is a {type(X).__name__}; expected a table, for example pandas.DataFrame(X)"
@@ -267,11 +272,6 @@ def _read_array(X: Any) -> tuple[Matrix, list[str]]:
         raise InputTypeError(f"X is a {type(X).__name__}, which can be read once: pass list(X)")
     if isinstance(X, np.matrix):
         raise InputTypeError("np.matrix is not supported; convert it with np.asarray(X)")
-    if scipy.sparse.issparse(X):
-        raise InputTypeError(
-            "Sparse data was passed for X, but dense data is required. "
-            "Use '.toarray()' to convert to a dense numpy array."
-        )
     if hasattr(X, "detach"):
         X = X.detach().cpu()
     if isinstance(X, np.ma.MaskedArray):

@@ -18,6 +18,7 @@ import pytest
 
 import hybridflow
 from hybridflow import errors, hookspecs, specs
+from hybridflow.cli import failures
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +31,11 @@ ERRORS = [
     name
     for name, item in vars(errors).items()
     if isinstance(item, type) and item.__module__ == errors.__name__
+]
+COMMANDS = [
+    *[(verb,) for verb in ("fit", "predict", "score", "sample", "inspect", "verify")],
+    ("plugins", "list"),
+    ("plugins", "show"),
 ]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -128,6 +134,28 @@ def test_built_in_components_are_documented() -> None:
     documented = set(re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE))
     entries = hybridflow.Registry(entry_points=False).entries()
     assert documented == {entry.name for entry in entries}
+
+
+def test_exit_codes_are_documented() -> None:
+    documented = re.findall(r"^\| (\d+) \|", (ROOT / "docs/cli.md").read_text(), re.MULTILINE)
+    named = [value for name, value in vars(failures).items() if name.isupper()]
+    assert sorted(map(int, documented)) == sorted([0, 2, *named])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_options_are_documented(command: tuple[str, ...]) -> None:
+    """Each option that ``--help`` lists is in the page of the command line."""
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", "from hybridflow.cli import main; main()", *command, "--help"],
+        env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", done.stdout)) - {"--help"}
+    assert f"`{' '.join(command)}`" in text
+    assert not {option for option in options if f"`{option}" not in text}
 
 
 @pytest.mark.slow

@@ -35,16 +35,18 @@ LAYERS = [
     {"estimators"},
     {"allocation", "atomic", "filetype", "header", "provenance"},
     {"container"},
-    {"restoring", "selftest"},
+    {"selftest"},
+    {"restoring"},
     {"bundle"},
     {"cli"},
+    {"__main__"},
 ]
 # The maths: modules of plain tensor operations.
 MATHS = {"nets", "transforms", "densities", "laws", "likelihoods"}
 NOT_FOR_MATHS = {"registry", "hookspecs"}
 # A method that imports, when it is called, what is built on its own class.
 LATE = {("estimators", "bundle")}
-HEAVY = ["mlflow", "optuna", "onnx", "onnxruntime", "onnxscript", "matplotlib", "pandas", "polars"]
+HEAVY = ["mlflow", "optuna", "onnx", "onnxruntime", "onnxscript", "matplotlib", "pandas"]
 
 
 class Import(NamedTuple):
@@ -111,7 +113,7 @@ def test_imports_go_up_the_layers(module: str) -> None:
             assert other not in NOT_FOR_MATHS, f"{where}: the maths knows nothing of the registry"
         if (own, other) in LATE:
             assert found.late, f"{where}: import {other} inside the method that needs it"
-        elif own and other in RANK:
+        elif own in RANK and other in RANK:
             assert RANK[other] < RANK[own], f"{where}: {own} must not import {other}"
 
 
@@ -125,6 +127,15 @@ def test_a_heavy_library_is_imported_in_one_module(library: str) -> None:
     assert len(users) <= 1, f"{library} is imported in {', '.join(users)}"
 
 
+def test_polars_is_for_the_command_line_alone() -> None:
+    users = {
+        part(module)
+        for module in MODULES
+        if any(found.module.partition(".")[0] == "polars" for found in imports(module))
+    }
+    assert users <= {"cli"}
+
+
 def loaded_by(code: str) -> set[str]:
     """Return the top-level modules that a fresh process has loaded after some code."""
     report = "import json, sys; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
@@ -135,7 +146,7 @@ def loaded_by(code: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
 
 
-SLOW = {"torch", "sklearn", "scipy", "numpy", "narwhals", *HEAVY}
+SLOW = {"torch", "sklearn", "scipy", "numpy", "narwhals", "polars", *HEAVY}
 
 
 @pytest.mark.parametrize(

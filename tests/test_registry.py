@@ -202,7 +202,7 @@ def test_a_built_in_name_cannot_be_registered() -> None:
 def test_a_module_can_be_registered() -> None:
     module = ModuleType("module_of_tests")
     plugin = Plugin()
-    module.hybridflow_flows = hookimpl(lambda: plugin.hybridflow_flows())  # type: ignore[attr-defined]
+    module.hybridflow_flows = hookimpl(lambda: plugin.hybridflow_flows())
     registry = Registry(builtins=False, entry_points=False)
     registry.register(module)
     assert [entry.name for entry in registry.entries()] == ["plain"]
@@ -239,7 +239,7 @@ def test_a_broken_plugin_cannot_be_registered(
 @pytest.mark.parametrize("option", ["allow", "path"])
 def test_a_string_is_not_a_list_of_strings(option: str) -> None:
     with pytest.raises(ConfigError, match="take a list of strings"):
-        Registry(**{option: "dummy"})  # type: ignore[arg-type]
+        Registry(**{option: "dummy"})
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, clone])

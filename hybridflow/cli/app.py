@@ -12,8 +12,9 @@ from hybridflow import __version__
 from hybridflow.cli import fit, inspect, plugins, predict, sample, score, verify
 from hybridflow.cli.failures import failures
 
-EPILOG = """Exit codes: 0 done, 1 the data, the settings or a file cannot be used, 2 wrong usage,
+EPILOG = """Exit codes: 0 done, 1 the data, the settings or a file cannot be used, 2 wrong usage, \
 3 verification failed, 130 interrupted, 141 the reader of the output went away.
+
 Set HYBRIDFLOW_DEBUG=1 to see the traceback of an error."""
 
 

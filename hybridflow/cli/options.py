@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+Task = Literal["classification", "regression", "density", "outliers"]
+ChosenTask = Literal["auto", "classification", "regression", "density", "outliers"]
 Format = Literal["csv", "parquet", "json", "ndjson"]
 
 Data = Annotated[
@@ -37,7 +39,4 @@ OutputFormat = Annotated[
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Replace the output file if it exists.", show_default=False)
-]
-Device = Annotated[
-    str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:N or auto.")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,10 +52,8 @@ def read_table(source: str) -> pl.DataFrame:
         If the file cannot be read.
     """
     name = "standard input" if source == STANDARD_STREAM else source
-    if source == STANDARD_STREAM:
-        data = sys.stdin.buffer.read()
-    else:
-        data = Path(source).read_bytes()
+    piped = source == STANDARD_STREAM
+    data = sys.stdin.buffer.read() if piped else Path(source).read_bytes()
     with in_file(name):
         frame = _read_parquet(data) if data.startswith(b"PAR1") else _read_csv(data)
         if frame.height == 0:
@@ -113,6 +112,12 @@ def output_format(destination: str, format: Format | None) -> Format:
     return format or _SUFFIXES[suffix]
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise FileExistsError, saying what replaces the file."""
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, "the file exists; --force replaces it", str(path))
+
+
 def column(frame: pl.DataFrame, name: str, *, option: str) -> pl.Series:
     """Return a column that an option names.
 
@@ -123,8 +128,8 @@ def column(frame: pl.DataFrame, name: str, *, option: str) -> pl.Series:
     """
     if name not in frame.columns:
         raise InputError(
-            f"{option}: no column {name!r}{closest(name, frame.columns)} "
-            f"The table has {listed(frame.columns)}"
+            f"{option}: there is no column {name!r}; the table has {listed(frame.columns)}"
+            f"{closest(name, frame.columns)}"
         )
     return frame[name]
 
@@ -162,9 +167,7 @@ def _read_csv(data: bytes) -> pl.DataFrame:
     data = data.rstrip(b"\r\n")
     names = _check_lines(data)
     try:
-        frame = pl.read_csv(
-            io.BytesIO(data), infer_schema_length=None, new_columns=names, rechunk=True
-        )
+        frame = pl.read_csv(io.BytesIO(data), infer_schema_length=None, new_columns=names)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(f"this CSV file cannot be read: {_first_line(error)}") from None
     return frame.with_columns(
@@ -216,7 +219,7 @@ def _check_names(names: list[str]) -> None:
         raise InputError(f"line 1: column names must be unique, repeated: {', '.join(repeated)}")
     if "" in names:
         raise InputError(
-            f"line 1: column {names.index('') + 1} of {len(names)} has no name: name it or remove it"
+            f"line 1: column {names.index('') + 1} of {len(names)} has no name: give it one"
         )
     other = [mark for mark in (";", "\t", "|") if mark in names[0]]
     if len(names) == 1 and other:
@@ -236,20 +239,18 @@ def _about_encoding(data: bytes) -> str:
 
 
 def _numbers(texts: pl.Series) -> pl.Series:
-    """Read a column of text as numbers if every cell is one, once quotes and spaces are off.
-
-    A few cells that are none, among numbers, are refused with their line.
-    """
+    """Read a column of text as numbers if every cell is one, once quotes and spaces are off."""
     import polars as pl
 
     stripped = texts.str.strip_chars()
-    cells = stripped.set(stripped == "", None)
+    empty = stripped == ""
+    cells = stripped.set(empty, None)
     known = cells.len() - cells.null_count()
     for dtype in (pl.Int64, pl.Float64):
         numbers = cells.cast(dtype, strict=False)
-        if numbers.len() - numbers.null_count() == known:
+        if known and numbers.len() - numbers.null_count() == known:
             return numbers
-    return texts
+    return texts.set(empty, None)
 
 
 def _first_line(error: BaseException) -> str:

@@ -161,7 +161,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         kept = torch.as_tensor(values[np.ix_(rows, self.schema_.kept)])
         scores = self._log_score(kept.to(self.models_[0].step.device))
         level = 0.05 if automatic else float(self.contamination)
-        self.offset_ = _weighted_quantile(scores, weight[rows], level)
+        self.offset_ = _threshold(scores, weight[rows], level)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return log p(x) - offset of each row, shape (n,); negative for outliers."""
@@ -188,10 +188,14 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         return self.schema_.frame(self.schema_.expand(x.numpy()))
 
 
-def _weighted_quantile(
-    values: NDArray[np.float64], weight: NDArray[np.float64], level: float
-) -> float:
-    """Return the smallest value with more than the share `level` of the weight at or below it."""
-    order = np.argsort(values)
-    share = np.cumsum(weight[order]) / weight.sum()
-    return float(values[order][np.searchsorted(share, level * (1 + 1e-12), side="right")])
+def _threshold(scores: NDArray[np.float64], weight: NDArray[np.float64], level: float) -> float:
+    """Return a value that lies between two scores and has at most the share `level` below it.
+
+    Between and not on a score, so that rounding cannot decide what an outlier is.
+    """
+    order = np.argsort(scores)
+    ordered, share = scores[order], np.cumsum(weight[order]) / weight.sum()
+    below = int(np.searchsorted(share, level * (1 + 1e-12), side="right"))
+    if below == 0:
+        return float(ordered[0] - 1e-6 * (1 + abs(ordered[0])))
+    return float((ordered[below - 1] + ordered[min(below, len(ordered) - 1)]) / 2)

@@ -28,6 +28,9 @@ class SplineCoupling(Config):
         Width of each hidden layer of the conditioners.
     hidden_layers : int, default=2
         Hidden layers of each conditioner.
+    whiten : bool, default=True
+        Whether to begin with the fitted `Whiten`, so that training starts from
+        the Ledoit-Wolf Gaussian.
 
     Examples
     --------
@@ -41,6 +44,7 @@ class SplineCoupling(Config):
     bound: Annotated[float, Field(ge=1, le=50), Float(3, 8)] = 5.0
     hidden_units: Annotated[int, Field(ge=1, le=1024), Int(16, 256, log=True)] = 64
     hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3)] = 2
+    whiten: bool = True
 
 
 def build(event: Event, config: SplineCoupling) -> Transform:
@@ -50,13 +54,14 @@ def build(event: Event, config: SplineCoupling) -> Transform:
         Compose,
         Coupling,
         RationalQuadraticMap,
+        Whiten,
         alternating_mask,
     )
 
     features = event.features
     spline = RationalQuadraticMap(config.bins, config.bound)
     hidden = (config.hidden_units,) * config.hidden_layers
-    transforms: list[Transform] = []
+    transforms: list[Transform] = [Whiten(features)] if config.whiten else []
     for layer in range(config.layers):
         mask = alternating_mask(features, layer)
         transforms += [LU(features), Coupling(spline, mask, hidden, event.context_features)]

@@ -159,3 +159,32 @@ def column(parameter: ArrayLike, name: str) -> Floats:
     if array.ndim != 1:
         raise InputError(f"{name} must be a vector with one entry per row, got shape {array.shape}")
     return array
+
+
+def has_reached(law: Law, y: Floats, p: Floats) -> NDArray[np.bool_]:
+    """Say where P(Y <= y) >= p, by the tail that keeps its digits."""
+    return np.where(p > 0.5, law.sf(y) <= 1 - p, law.cdf(y) >= p)
+
+
+def first_reached(
+    law: Law, p: Floats, first: Floats, last: Floats, origin: float, step: float
+) -> Floats:
+    """Return the smallest index k with P(Y <= origin + k * step) >= p, by bisection.
+
+    Parameters
+    ----------
+    law : Law
+    p, first, last : array of one shape
+        Levels, and whole numbers that the index lies between.
+    origin, step : float
+    """
+    with np.errstate(invalid="ignore"):
+        while (unsettled := last - first > 0).any():
+            # Beyond 2^53 the whole numbers that doubles hold are more than 1 apart.
+            middle = np.minimum(np.floor((first + last) / 2), np.nextafter(last, -np.inf))
+            middle = np.where(unsettled, middle, 0.0)
+            reached = has_reached(law, origin + step * middle, p)
+            after = np.maximum(middle + 1, np.nextafter(middle, np.inf))
+            last = np.where(unsettled & reached, middle, last)
+            first = np.where(unsettled & ~reached, after, first)
+    return last

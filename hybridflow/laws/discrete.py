@@ -6,10 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from hybridflow.errors import InputError
-from hybridflow.laws.base import Floats, Law, Rows, beside, column, levels, picked, values
+from hybridflow.laws.base import (
+    Floats,
+    Law,
+    Rows,
+    beside,
+    column,
+    first_reached,
+    has_reached,
+    levels,
+    picked,
+    values,
+)
 
 
 class CategoricalLaw(Law):
@@ -168,19 +179,24 @@ class PoissonLaw(Law):
     def cdf(self, y: ArrayLike) -> Floats:
         """Return P(Y <= y)."""
         y = values(y, len(self))
-        known = np.floor(np.maximum(y, 0.0))
-        return np.where(y < 0, 0.0, special.pdtr(known, beside(self.rate, y)))
+        below = special.pdtr(np.floor(np.maximum(y, 0.0)), beside(self.rate, y))
+        return np.where(y < 0, 0.0, np.where(np.isnan(y), np.nan, below))
 
     def sf(self, y: ArrayLike) -> Floats:
         """Return P(Y > y), exact in the upper tail."""
         y = values(y, len(self))
-        known = np.floor(np.maximum(y, 0.0))
-        return np.where(y < 0, 1.0, special.pdtrc(known, beside(self.rate, y)))
+        above = special.pdtrc(np.floor(np.maximum(y, 0.0)), beside(self.rate, y))
+        return np.where(y < 0, 1.0, np.where(np.isnan(y), np.nan, above))
 
     def quantile(self, p: ArrayLike) -> Floats:
         """Return the smallest count with P(Y <= count) >= p."""
         p = levels(p, len(self))
-        return np.maximum(stats.poisson.ppf(p, beside(self.rate, p)), 0.0)
+        rate = np.broadcast_to(beside(self.rate, p), p.shape)
+        last, width = np.ceil(rate), np.sqrt(rate) + 1
+        while (short := ~has_reached(self, last, p) & (p < 1)).any():
+            last, width = np.where(short, np.ceil(rate + width), last), 2 * width
+        count = first_reached(self, p, np.zeros_like(last), last, 0.0, 1.0)
+        return np.where(p < 1, count, np.inf)
 
     def log_prob(self, y: ArrayLike) -> Floats:
         """Return the log-mass at y in nats."""

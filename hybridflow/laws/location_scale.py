@@ -217,8 +217,13 @@ class StudentTLaw(LocationScaleLaw):
         return np.asarray(special.stdtr(beside(self.df, t), t))
 
     def _level(self, p: Floats) -> Floats:
+        df = beside(self.df, p)
+        level = special.stdtrit(df, p)
+        # Far out scipy returns an infinity of either sign; there the tail is a power of t.
         with np.errstate(divide="ignore"):
-            return np.where(p > 0, special.stdtrit(beside(self.df, p), p), -np.inf)
+            log_tail = -special.betaln(df / 2, 0.5) + df / 2 * np.log(df) - np.log(df)
+            power = -np.exp((log_tail - np.log(p)) / df)
+        return np.where(np.isfinite(level) & (p > 0), level, power)
 
     def _excess(self, t: Floats) -> tuple[Floats, Floats]:
         df, density, above = self.df, np.exp(self._log_density(t)), self._below(-t)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from hybridflow.errors import InputError
-from hybridflow.laws.base import Floats, Law, Rows, levels, picked
+from hybridflow.laws.base import Floats, Law, Rows, first_reached, levels, picked
 
 _EPSILON = float(np.finfo(np.float64).eps)
 
@@ -105,6 +105,9 @@ class MixtureLaw(Law):
         """Return the log-density, or log-mass, at y in nats."""
         return self._log_averaged(lambda law: law.log_prob(y))
 
+    def _density(self, y: Floats) -> Floats:
+        return self._averaged(lambda law: np.exp(law.log_prob(y)))
+
     def log_mass(self, lower: ArrayLike, upper: ArrayLike) -> Floats:
         """Return log P(lower < Y <= upper)."""
         return self._log_averaged(lambda law: law.log_mass(lower, upper))
@@ -122,64 +125,62 @@ class MixtureLaw(Law):
 
         It lies between the smallest and the largest quantile of the
         components; from there Newton steps on the logarithm of the tail,
-        replaced by bisection where they leave the bracket, or bisection over
-        the points of a lattice.
+        replaced by bisection where they do not help, or bisection over the
+        points of a lattice.
         """
         p = levels(p, len(self))
+        if any(isinstance(law, MixtureLaw) for law in self.laws):
+            return self._flat().quantile(p)
         parts, weights = self._stacked(lambda law: law.quantile(p))
         low = np.where(weights > 0, parts, np.inf).min(-1)
         high = np.where(weights > 0, parts, -np.inf).max(-1)
+        if self.lattice is not None:
+            origin, step = self.lattice
+            first, last = np.round((low - origin) / step), np.round((high - origin) / step)
+            return origin + step * first_reached(self, p, first, last, origin, step)
         if p.ndim == 1:
-            return self._solve(p[:, None], low[:, None], high[:, None])[:, 0]
-        return self._solve(p, low, high)
+            return _root(self, p[:, None], low[:, None], high[:, None])[:, 0]
+        return _root(self, p, low, high)
 
-    def _solve(self, p: Floats, low: Floats, high: Floats) -> Floats:
-        if self.lattice is None:
-            return _root(self, p, low, high)
-        origin, step = self.lattice
-        first, last = np.round((low - origin) / step), np.round((high - origin) / step)
-        return origin + step * _first(self, p, first, last, origin, step)
-
-
-def _reached(law: Law, y: Floats, p: Floats) -> NDArray[np.bool_]:
-    """Say where P(Y <= y) >= p, by the tail that keeps its digits."""
-    return np.where(p > 0.5, law.sf(y) <= 1 - p, law.cdf(y) >= p)
-
-
-def _first(
-    law: MixtureLaw, p: Floats, low: Floats, high: Floats, origin: float, step: float
-) -> Floats:
-    """Return the first index from `low` to `high` at which the cdf has reached p."""
-    with np.errstate(invalid="ignore"):
-        while (unsettled := high - low > 0).any():
-            middle = np.where(unsettled, np.floor((low + high) / 2), 0.0)
-            reached = _reached(law, origin + step * middle, p)
-            high = np.where(unsettled & reached, middle, high)
-            low = np.where(unsettled & ~reached, middle + 1, low)
-    return high
+    def _flat(self) -> MixtureLaw:
+        """Return the same law without mixtures among the components."""
+        laws: list[Law] = []
+        weights: list[Floats] = []
+        for law, weight in zip(self.laws, self.weights.T, strict=True):
+            inner = law._flat() if isinstance(law, MixtureLaw) else MixtureLaw([law])
+            laws.extend(inner.laws)
+            weights.extend(weight * inner.weights.T)
+        return MixtureLaw(laws, np.stack(weights, -1))
 
 
 def _root(law: MixtureLaw, p: Floats, low: Floats, high: Floats) -> Floats:
     """Return where the cdf reaches p, between `low` and `high`, all of shape (n, m)."""
-    low, high = low.copy(), high.copy()
+    low, high = np.where(p < 1, low, high), np.where(p > 0, high, low)
+    found = (low + high) / 2
     with np.errstate(all="ignore"):
-        resolution = np.where(high > low, 1e-6 * _EPSILON * (high - low), 0.0)
-        y = (low + high) / 2
+        resolution = np.where(high > low, 1e-12 * _EPSILON * (high - low), 0.0)
+        rows = np.flatnonzero((high > low).any(1))
         for iteration in range(300):
-            width = 2 * _EPSILON * np.maximum(np.abs(low), np.abs(high)) + resolution
-            rows = np.flatnonzero((high - low > width).any(1))
             if len(rows) == 0:
                 break
-            here, level, part = y[rows], p[rows], law[rows]
-            reached = _reached(part, here, level)
-            high[rows] = np.where(reached, here, high[rows])
-            low[rows] = np.where(reached, low[rows], here)
-            upper = level > 0.5
-            tail = np.where(upper, part.sf(here), part.cdf(here))
-            gap = np.log(tail / np.where(upper, 1 - level, level))
-            move = np.where(upper, 1, -1) * gap * tail / np.exp(part.log_prob(here))
-            # A little further than Newton says, so that the bracket closes from both sides.
-            guess = here + 1.001 * move + np.copysign(width[rows], move)
-            kept = (guess > low[rows]) & (guess < high[rows]) & (iteration % 3 != 2)
-            y[rows] = np.where(kept, guess, (low[rows] + high[rows]) / 2)
-    return high
+            part, y, level = law[rows], found[rows], p[rows]
+            upper, below, above = level > 0.5, part.cdf(y), part.sf(y)
+            tail = np.where(upper, above, below)
+            wanted = np.where(upper, 1 - level, level)
+            reached = np.where(upper, above <= wanted, below >= wanted)
+            bottom, top = np.where(reached, low[rows], y), np.where(reached, y, high[rows])
+            gap = np.log(tail / wanted)
+            guess = y + np.where(upper, 1, -1) * gap * tail / part._density(y)
+            # Newton nearly always needs fewer than ten steps; bisection sees to the rest.
+            newton = (guess >= bottom) & (guess <= top) & (iteration % 3 != 2 or iteration < 10)
+            width = 2 * _EPSILON * np.maximum(np.abs(bottom), np.abs(top)) + resolution[rows]
+            closed = ~(top - bottom > width)  # Also where both are infinite.
+            exact = newton & ((np.abs(guess - y) <= width) | (np.abs(gap) <= 2 * _EPSILON))
+            following = np.where(newton, guess, (bottom + top) / 2)
+            following = np.where(closed, top, following)
+            settled = closed | exact
+            found[rows] = following
+            low[rows] = np.where(settled, following, bottom)
+            high[rows] = np.where(settled, following, top)
+            rows = rows[~settled.all(1)]
+    return found

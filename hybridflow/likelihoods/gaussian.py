@@ -25,7 +25,8 @@ class Gaussian(Continuous):
     target : Target
         A regression of one output.
     per_row : bool, default=True
-        Whether the spread depends on the row; else one is learned for all.
+        Whether the spread depends on the row; else one is learned for all,
+        starting from the standard deviation of y.
 
     Examples
     --------
@@ -59,9 +60,6 @@ class Gaussian(Continuous):
         return GaussianLaw(self.location + self.scale * mean, self.scale * std)
 
     def standard_start(self, mean: float, std: float) -> Tensor:
-        """Return the mean and the spread, which if shared is set here."""
-        if self.shared is None:
-            return torch.tensor([mean, self.raw_spread(std)], dtype=torch.float64)
-        with torch.no_grad():
-            self.shared.fill_(self.raw_spread(std))
-        return torch.tensor([mean], dtype=torch.float64)
+        """Return the mean, and the spread unless it is shared."""
+        start = torch.tensor([mean, self.raw_spread(std)], dtype=torch.float64)
+        return start[: self.outputs]

@@ -72,7 +72,10 @@ class Whiten(Transform):
         x = winsorize(x, MidDistribution(x, weight))
         location, scale = moments(x, weight)
         values, vectors = torch.linalg.eigh(_ledoit_wolf((x - location) / scale, weight))
-        root = vectors * values.clamp(min=_FLOOR * float(values.mean())).rsqrt() @ vectors.t()
+        floor = _FLOOR * values.mean()
+        # A single row has no covariance: it is only shifted.
+        values = torch.where(floor > 0, torch.maximum(values, floor), 1.0)
+        root = vectors * values.rsqrt() @ vectors.t()
         self.location.copy_(location)
         self.matrix.copy_(root / scale)
 

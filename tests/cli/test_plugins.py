@@ -29,7 +29,7 @@ class Plugin:
     @hookimpl
     def hybridflow_flows(self) -> list[FlowSpec]:
         summary = "Moves every row by the same vector"
-        return [FlowSpec("shift", summary, Shift, lambda event, config: None, reference="None")]  # type: ignore[arg-type, return-value]
+        return [FlowSpec("shift", summary, Shift, lambda event, config: None, reference="None")]
 
 
 PAGE = """\
@@ -74,10 +74,8 @@ def test_a_component_is_described_in_text(registry: Registry) -> None:
         line.split() for line in PAGE.splitlines()
     ]
     table = text.splitlines()[3:9]
-    assert len({line.index(cell) for line, cell in zip(table, SEARCH, strict=True)}) == 1
-
-
-SEARCH = ["SEARCH", "2 to 8", "0.0001 to", '"a", "b"', "-", "-"]
+    last = ["SEARCH", "2 to 8", "0.0001 to", '"a", "b"', "-", "-"]
+    assert len({line.index(cell) for line, cell in zip(table, last, strict=True)}) == 1
 
 
 def test_a_component_is_described_in_json(registry: Registry) -> None:

@@ -14,8 +14,10 @@ from hybridflow import (
     HybridRegressor,
     TrainingConfig,
 )
+from hybridflow.flows import SplineCoupling
 
-BRIEF = TrainingConfig(steps=120)
+SMALL = SplineCoupling(layers=2, bins=4, hidden_units=16, hidden_layers=1)
+BRIEF = TrainingConfig(steps=60, learning_rate=1e-2)
 
 BY_NAME = "columns of a frame are matched by name: another order is put right, not refused"
 
@@ -32,10 +34,10 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 @pytest.mark.filterwarnings("ignore::hybridflow.errors.HybridFlowWarning")
 @parametrize_with_checks(
     [
-        HybridClassifier(training=BRIEF),
-        HybridRegressor(training=BRIEF),
-        FlowDensity(training=BRIEF),
-        FlowOutlierDetector(training=BRIEF),
+        HybridClassifier(SMALL, training=BRIEF),
+        HybridRegressor(SMALL, training=BRIEF),
+        FlowDensity(SMALL, training=BRIEF),
+        FlowOutlierDetector(SMALL, training=BRIEF),
     ],
     expected_failed_checks=expected_failures,
 )

@@ -62,7 +62,7 @@ each_bad = pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.distribution[
 
 def alone(*paths: str, **options: bool | list[str]) -> Registry:
     """Return a registry of nothing but the plugins in some folders."""
-    return Registry(builtins=False, path=paths, **options)  # type: ignore[arg-type]
+    return Registry(builtins=False, path=paths, **options)
 
 
 def statuses(registry: Registry) -> dict[str, str]:
@@ -402,9 +402,30 @@ def test_the_allow_list_of_the_environment(
         ("1", "hybridflow.errors.PluginLoadError: the plugin dummy-raises 1.0"),
         ("yes", "hybridflow.errors.ConfigError: HYBRIDFLOW_STRICT must be 0 or 1, got 'yes'"),
     ],
+    ids=["on", "neither"],
 )
 def test_the_strict_mode_of_the_environment(value: str, last_line: str, site: Site) -> None:
     code = "from hybridflow import Registry; Registry().entries(load=True)"
     done = run(site("dummy-raises"), code, HYBRIDFLOW_STRICT=value)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(last_line)
+
+
+LIST = "from hybridflow.cli.plugins import app; app(['list', *{options}], standalone_mode=False)"
+
+
+def test_the_command_lists_plugins_without_importing_them(site: Site) -> None:
+    code = LIST.format(options=[]) + "; import sys; assert 'dummy_fine' not in sys.modules"
+    done = run(site("dummy-fine", "dummy-exit"), code)
+    assert done.returncode == 0, done.stderr
+    assert "plugin  fine " in done.stdout
+    assert "not loaded" in done.stdout
+    assert "add --load" in done.stderr
+
+
+def test_the_command_shows_why_a_plugin_failed(site: Site) -> None:
+    done = run(site("dummy-fine", "dummy-exit"), LIST.format(options=["--load"]))
+    assert done.returncode == 0, done.stderr
+    assert "\n  SystemExit: 3\n" in done.stdout
+    assert "not loaded" not in done.stdout
+    assert done.stderr == ""

@@ -106,10 +106,10 @@ def textbook_spline(x: float, params: np.ndarray, bins: int, bound: float) -> fl
 
     def sizes(logits: np.ndarray) -> np.ndarray:
         shares = np.exp(logits) / np.exp(logits).sum()
-        return 2 * bound * (0.9 * shares + 0.1 / bins)
+        return 2 * bound * (0.75 * shares + 0.25 / bins)
 
     widths, heights = sizes(params[:bins]), sizes(params[bins : 2 * bins])
-    inner = np.exp(4 * np.tanh(params[2 * bins :] / 4))
+    inner = np.exp(2 * np.tanh(params[2 * bins :] / 2))
     slopes = np.concatenate([[1.0], inner, [1.0]])
     knots = -bound + np.concatenate([[0.0], np.cumsum(widths)])
     values = -bound + np.concatenate([[0.0], np.cumsum(heights)])

@@ -1,0 +1,79 @@
+"""A fitted model and the rows to ask it about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hybridflow.cli.columns import select
+from hybridflow.cli.failures import talk
+from hybridflow.cli.options import Format
+from hybridflow.cli.tables import (
+    STANDARD_STREAM,
+    in_file,
+    listed,
+    output_format,
+    read_table,
+    refuse_existing,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from hybridflow.estimators.base import FlowEstimator
+
+
+def load_model(path: Path) -> FlowEstimator:
+    """Load a model whose frames, in and out, are those of polars.
+
+    Raises
+    ------
+    ModelFileError, PluginError, OSError
+        As `hybridflow.load`.
+    """
+    from hybridflow import load
+
+    estimator: FlowEstimator = load(path)
+    estimator.schema_ = estimator.schema_.replace(container="polars")
+    return estimator
+
+
+def load_rows(
+    estimator: FlowEstimator, source: str, *, apart: str | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return a whole table, and of it the columns that a model was fitted on.
+
+    Says which columns are ignored.
+
+    Parameters
+    ----------
+    estimator : FlowEstimator
+    source : str
+        Path, or ``"-"``.
+    apart : str, optional
+        A column that is used otherwise: the target.
+    """
+    frame = read_table(source)
+    names = getattr(estimator, "feature_names_in_", None)
+    with in_file(source):
+        X, ignored = select(
+            frame.drop(apart) if apart is not None and names is None else frame,
+            None if names is None else [str(name) for name in names],
+            estimator.n_features_in_,
+        )
+    ignored = [name for name in ignored if name != apart]
+    if ignored:
+        talk(f"note: {source}: columns ignored: {listed(ignored)}")
+    return frame, X
+
+
+def check_output(destination: str, format: Format | None, force: bool) -> None:
+    """Refuse an output that could not be written, before any work is done.
+
+    Raises
+    ------
+    ConfigError, FileExistsError
+    """
+    output_format(destination, format)
+    if destination != STANDARD_STREAM and not force:
+        refuse_existing(Path(destination))

@@ -1,0 +1,100 @@
+"""Running the program: in this process, or as a real one."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hybridflow.cli import main
+
+FAST = ["--set", "training.steps=20", "--set", "flow.layers=2", "--set", "flow.hidden_units=8"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: bytes
+    said: str
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The standard output, read as CSV."""
+        return pl.read_csv(io.BytesIO(self.out))
+
+
+Program = Callable[..., Outcome]
+
+
+@pytest.fixture
+def hybridflow(
+    capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Program:
+    """Run ``hybridflow ARGUMENTS`` in this process."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> Outcome:
+        capfdbinary.readouterr()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as exit:
+            main([str(argument) for argument in arguments])
+        out, err = capfdbinary.readouterr()
+        code = exit.value.code
+        return Outcome(code if isinstance(code, int) else 0, out, err.decode())
+
+    return run
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    """Start ``python -m hybridflow ARGUMENTS`` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "hybridflow", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def plain_environment(**extra: str) -> dict[str, str]:
+    """Return the environment without what changes texts, and with `extra`."""
+    names = ("LANG", "LANGUAGE", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
+    return {k: v for k, v in os.environ.items() if k not in names and not k.startswith("LC_")} | (
+        extra
+    )
+
+
+def numbers(rows: int = 150) -> pl.DataFrame:
+    """Return a table with three features and a numeric target."""
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, rows))
+    return pl.DataFrame({"a": a, "b": a + b, "c": c, "y": a - c + 0.1 * rng.normal(size=rows)})
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with numbers.csv (target y), classes.csv (target kind), and their models."""
+    folder = tmp_path_factory.mktemp("cli")
+    table = numbers()
+    table.write_csv(folder / "numbers.csv")
+    kinds = pl.when(pl.col("y") > 0).then(pl.lit("high")).otherwise(pl.lit("low"))
+    table.select("a", "b", "c", kind=kinds).write_csv(folder / "classes.csv")
+    for name, data, options in (
+        ("regressor", "numbers.csv", ["--target", "y"]),
+        ("classifier", "classes.csv", ["--target", "kind"]),
+        ("density", "numbers.csv", ["--drop", "y"]),
+        ("outliers", "numbers.csv", ["--drop", "y", "--task", "outliers"]),
+    ):
+        model = folder / f"{name}.hflow"
+        with pytest.raises(SystemExit) as exit:
+            main(["fit", str(folder / data), *options, "-o", str(model), "-q", *FAST])
+        assert exit.value.code == 0
+    return folder
