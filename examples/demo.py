@@ -132,12 +132,11 @@ def fit(train: pd.DataFrame, steps: int) -> HybridRegressor:
         f"  fitted in {time.perf_counter() - start:.0f} s, best on the held-out 15 % of the rows "
         f"at step {best.step}"
     )
-    tied = model.schema_.of_kind("tied")
     say(
         f"""
-        Values of {len(tied)} columns repeat ({", ".join(tied[:4])}, ...), for which a density
-        could grow without bound; they are scored as masses. The delay is in whole minutes and is
-        scored as a mass too, so likelihoods below compare like with like.
+        The values of {len(model.schema_.of_kind("tied"))} of the {len(FEATURES)} columns repeat,
+        so that a density could grow without bound; steps of such a column count as masses. The
+        delay is in whole minutes and counts as a mass too.
         """
     )
     return model
@@ -162,8 +161,8 @@ def predictions(
             "HistGradientBoosting, one Gaussian around it": (trees.predict(X), spread),
         }
         for name, (guess, width) in guesses.items():
-            mass = norm.cdf(truth + 0.5, guess, width) - norm.cdf(truth - 0.5, guess, width)
-            surprise = -np.log(np.maximum(mass, 1e-300)).mean()
+            # The mass of a minute is the density times one minute, here.
+            surprise = -norm.logpdf(truth, guess, width).mean()
             rows.setdefault(name, []).append(figures(truth, guess, surprise))
         surprise = -law.log_prob(truth).mean()
         rows.setdefault("hybridflow", []).append(figures(truth, law.mean(), surprise))

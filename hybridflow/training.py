@@ -194,9 +194,10 @@ class Trainer:
             holds the best finite weights.
         """
         state = self.state
+        self.call("on_fit_start")
         if not state.best:
             self.keep_best(math.inf)
-        self.call("on_fit_start")
+            self.evaluate()
         try:
             with stop_on_interrupt(self.interrupt):
                 while not self.finished():

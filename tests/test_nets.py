@@ -66,7 +66,9 @@ def test_a_net_declared_without_context_ignores_it() -> None:
     assert torch.equal(net(x, torch.randn(3, 5)), net(x))
 
 
-@pytest.mark.parametrize("net", [MLP(2, (4,), 1, 2), MaskedMLP(2, (4,), 1, 2)], ids=["mlp", "masked"])
+@pytest.mark.parametrize(
+    "net", [MLP(2, (4,), 1, 2), MaskedMLP(2, (4,), 1, 2)], ids=["mlp", "masked"]
+)
 @pytest.mark.parametrize("context", [None, torch.zeros(3, 5)], ids=["none", "too-wide"])
 def test_a_wrong_context_is_refused(net, context) -> None:
     with pytest.raises(InputError, match=r"context: expected a tensor of shape \(n, 2\), got"):

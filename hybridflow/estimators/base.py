@@ -191,6 +191,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             base=registry.resolve("base", self.base)[1],
             head=None if head is None else registry.resolve("head", head)[1],
         )
+        if targets is not None:
+            self._check_targets(targets)
         small = len(distinct_rows(values[used])) <= SMALL
         if small and isinstance(self.validation, float):
             held = [np.empty(0, dtype=np.intp)] * members
@@ -234,6 +236,12 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._after_fit(values, weight, held)
         if self.interrupted_ and training.on_interrupt == "raise":
             raise KeyboardInterrupt
+
+    def _check_targets(self, targets: TargetBatch) -> None:
+        """Let the head say what is wrong with y, before anything is trained."""
+        head = self.blueprint_.build(self._registry(), seed=0).head
+        if head is not None:
+            head.check(targets)
 
     def _after_fit(
         self, values: Matrix, weight: NDArray[np.float64], held: list[NDArray[np.intp]]

@@ -101,7 +101,8 @@ class Discretized(Law):
 
         Laws much wider than a cell keep their mean and gain the variance of
         rounding, :math:`s^2/12`, up to what vanishes exponentially in the
-        width; others are summed over the cells.
+        width; others are summed over the cells. That needs the tails of a
+        location-scale law: a law of another family counts as wide.
         """
         if isinstance(self.law, MixtureLaw):
             parts = [Discretized(law, self.step, self.origin) for law in self.law.laws]

@@ -15,9 +15,9 @@ from hybridflow.laws.base import Floats, Law, Rows, beside, column, levels, pick
 class LocationScaleLaw(Law):
     r"""A symmetric law :math:`Y = \mu + \sigma T` with T of a standard form.
 
-    To write one, define the standard form: `_log_density`, `_below` (the cdf),
-    `_level` (its inverse) and `_excess`, which take an array and the standard
-    law's own parameter in a form that broadcasts against it.
+    To write one, define `mean`, `std` and `__getitem__`, and the standard form:
+    `_log_density`, `_below` (the cdf), `_level` (its inverse), `_excess` and
+    `_draw`; `beside` brings a parameter of the law into the form of their input.
 
     Parameters
     ----------

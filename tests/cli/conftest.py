@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 
 from hybridflow.cli import main
 
-FAST = ["--set", "training.steps=20", "--set", "flow.layers=2", "--set", "flow.hidden_units=8"]
+FAST = ("--set", "training.steps=20", "--set", "flow.layers=2", "--set", "flow.hidden_units=8")
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,41 @@ def hybridflow(
     return run
 
 
-def start(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-    """Start ``python -m hybridflow ARGUMENTS`` as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "hybridflow", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,  # type: ignore[call-overload]
-    )
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start ``python -m hybridflow ARGUMENTS`` as a process, with `extra` in its environment.
+
+    What changes texts is not inherited. Processes that are left are killed.
+    """
+    started = []
+    left_out = ("LANG", "LANGUAGE", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
+
+    def run(*arguments: object, extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in left_out and not name.startswith("LC_")
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hybridflow", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=inherited | dict(extra or {}),
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
-def plain_environment(**extra: str) -> dict[str, str]:
-    """Return the environment without what changes texts, and with `extra`."""
-    names = ("LANG", "LANGUAGE", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
-    return {k: v for k, v in os.environ.items() if k not in names and not k.startswith("LC_")} | (
-        extra
-    )
+@pytest.fixture(scope="session")
+def fast() -> tuple[str, ...]:
+    """Options that make a fit a matter of a second."""
+    return FAST
 
 
 def numbers(rows: int = 150) -> pl.DataFrame:

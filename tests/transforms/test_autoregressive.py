@@ -36,7 +36,9 @@ def inverse_by_passes(flow: MaskedAutoregressive, z: Tensor, context: Tensor | N
 @pytest.mark.parametrize("features", [1, 2, 5, 23])
 @pytest.mark.parametrize("hidden", [(16,), (7, 32, 11)], ids=["one-layer", "three-layers"])
 @pytest.mark.parametrize("width", [0, 2], ids=["no-context", "context"])
-def test_incremental_inverse_equals_one_pass_per_feature(elementwise, features, hidden, width) -> None:
+def test_incremental_inverse_equals_one_pass_per_feature(
+    elementwise, features, hidden, width
+) -> None:
     order = torch.randperm(features).tolist()
     flow = perturbed(elementwise, features, hidden, order, width)
     z = 2 * torch.randn(9, features, dtype=torch.float64)

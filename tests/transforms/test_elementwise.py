@@ -148,7 +148,9 @@ def test_spline_is_smooth_across_knots_and_box_edges() -> None:
 @pytest.mark.parametrize("left", [1e-3, 1.0, 50.0])
 @pytest.mark.parametrize("right", [1e-3, 1.0, 50.0])
 @pytest.mark.parametrize("slope", [0.02, 1.0, 50.0])
-def test_segment_inverse_is_exact_up_to_conditioning(left: float, right: float, slope: float) -> None:
+def test_segment_inverse_is_exact_up_to_conditioning(
+    left: float, right: float, slope: float
+) -> None:
     part = torch.linspace(0, 1, 1001, dtype=torch.float64)
     ends = [torch.full_like(part, value) for value in (slope, left, right)]
     share, log_derivative = rational_quadratic(part, *ends)

@@ -81,7 +81,9 @@ def test_magnitudes_near_the_ends_of_float64(cls, factor: float) -> None:
     scaled = x * factor
     z, ladj = fitted(cls, scaled)(scaled)
     # Denormal numbers carry few digits, so only those are compared loosely.
-    torch.testing.assert_close(z, fitted(cls, x)(x)[0], atol=1e-2 if factor < 1e-307 else 1e-9, rtol=0)
+    torch.testing.assert_close(
+        z, fitted(cls, x)(x)[0], atol=1e-2 if factor < 1e-307 else 1e-9, rtol=0
+    )
     assert ladj.isfinite().all()
     back, _ = fitted(cls, scaled).inverse(z)
     assert ((back - scaled).abs() <= 1e-9 * factor).all()

@@ -1,0 +1,119 @@
+"""What only a real process shows: imports, signals, pipes, locales, terminals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import hybridflow as package
+
+HEAVY = ("torch", "polars", "sklearn", "pandas", "numpy", "scipy", "safetensors")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plugins", "list"]], ids=str)
+def test_light_commands_import_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom hybridflow.cli import main\n"
+        f"try: main({arguments!r})\n"
+        f"except SystemExit as exit: print(exit.code, [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(start, tables):
+    process = start("sample", tables / "regressor.hflow", "-n", "50000")
+    assert process.stdout.readline() == b"a,b,c,y\n"
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 141
+    assert said == b""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins", "list"]], ids=" ".join)
+def test_closed_output_of_texts(start, arguments):
+    process = start(*arguments)
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait() == 141
+    assert said == b""
+
+
+def test_interrupt_saves_the_best_weights(start, tables, tmp_path):
+    model = tmp_path / "m.hflow"
+    process = start(
+        *("fit", tables / "numbers.csv", "--target", "y", "-o", model),
+        *("--set", "training.steps=1000000", "--set", "training.patience=1000000"),
+    )
+    said = b""
+    while b"task: " not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    # Training starts after this line: a signal before it would find nothing to save.
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=6)
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=120)
+    assert process.returncode == 130, rest.decode()
+    assert out == b""
+    assert b"warning: fit interrupted at step" in rest
+    assert f"interrupted: the best weights so far are saved in {model}" in rest.decode()
+    assert package.load(model).interrupted_
+    assert b"Traceback" not in rest
+
+
+def test_interrupt_before_there_is_anything_to_save(start, tmp_path):
+    os.mkfifo(tmp_path / "never.csv")
+    process = start("fit", tmp_path / "never.csv", "-o", tmp_path / "m.hflow")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == b"interrupted\n"
+
+
+def test_other_locales_change_nothing(start, tables):
+    outputs = set()
+    for extra in (
+        {"LANG": "C"},
+        {"LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"},
+        {"LANG": "de_DE.ISO-8859-1", "PYTHONIOENCODING": "latin-1", "TZ": "Asia/Kathmandu"},
+    ):
+        process = start("predict", tables / "classifier.hflow", tables / "classes.csv", extra=extra)
+        out, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+        outputs.add(out)
+    assert len(outputs) == 1
+
+
+def test_names_beyond_the_encoding_are_escaped(start, tmp_path):
+    process = start("verify", tmp_path / "☂.hflow", extra={"PYTHONIOENCODING": "ascii"})
+    out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, b"")
+    assert b"\\u2602.hflow: No such file or directory" in said
+
+
+@pytest.mark.parametrize(
+    "extra", [{"NO_COLOR": "1"}, {"COLUMNS": "20"}, {"TERM": "dumb"}, {}], ids=str
+)
+def test_help_is_plain_text_without_a_terminal(start, extra):
+    process = start("fit", "--help", extra=extra)
+    out, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, b"")
+    assert b"\x1b" not in out
+    assert "--target" in re.sub(r"[\s│]", "", out.decode())
+
+
+def test_debug_shows_the_traceback(start, tmp_path):
+    process = start("inspect", tmp_path / "no.hflow", extra={"HYBRIDFLOW_DEBUG": "1"})
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"Traceback" in said
+    assert b"FileNotFoundError" in said

@@ -1,0 +1,47 @@
+"""The examples run, in a folder of their own, without a warning."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(folder: Path, *arguments: str) -> str:
+    # The program beside this interpreter comes first, as in an environment that is active.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_quickstart(tmp_path):
+    out = run(tmp_path, str(ROOT / "examples" / "quickstart.py"))
+    assert "the saved model predicts the same: True" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_demo_runs_twice(tmp_path):
+    arguments = (str(ROOT / "examples" / "demo.py"), "--rows", "1000", "--steps", "30")
+    for _ in range(2):
+        out = run(tmp_path, *arguments)
+        assert "Done in" in out
+        assert out.count("largest difference") == 2
+    assert sorted(path.name for path in (tmp_path / "demo_output").iterdir()) == [
+        "flights.hflow",
+        "later.csv",
+        "predicted.csv",
+    ]
