@@ -8,8 +8,7 @@ columns are dequantised, dependent columns get a noise floor.
 
 from __future__ import annotations
 
-import decimal
-import numbers
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -18,12 +17,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from hybridflow.cells import COMPLEX, NOT_YET, read_objects, read_series
 from hybridflow.config import Config
 from hybridflow.errors import InputError, InputTypeError
 
 Matrix = NDArray[np.float64]
+Container = Literal["numpy", "pandas", "polars"]
 
-_NOT_YET = "columns of this kind are not supported yet: encode it as numbers or leave it out"
+_ROWS = 2**16  # that are looked at together, so that no mask is as long as the table
 _IMPUTE = (
     "missing cells are not supported yet: drop these rows or put "
     "sklearn.impute.SimpleImputer() in front"
@@ -64,7 +65,7 @@ class Schema(Config):
     """The columns of a table and the kind of container it came in."""
 
     columns: tuple[Column, ...]
-    container: Literal["numpy", "pandas", "polars"] = "numpy"
+    container: Container = "numpy"
     named: bool = False
 
     @property
@@ -79,10 +80,22 @@ class Schema(Config):
     def frame(self, values: Matrix) -> Any:
         """Return rows in the container, with the names and types, of the training table."""
         if self.container == "numpy":
-            return values
+            dtypes = {column.dtype for column in self.columns}
+            return _cast(values, dtypes.pop()) if len(dtypes) == 1 else values
         native = __import__(self.container)  # pandas or polars, by the Literal above
-        data = {c.name: _cast(values[:, i], c.dtype) for i, c in enumerate(self.columns)}
-        return native.DataFrame(data)
+        return native.DataFrame(
+            {
+                name: _cast(values[:, i], column.dtype)
+                for i, (name, column) in enumerate(zip(self.labels, self.columns, strict=True))
+            }
+        )
+
+    @property
+    def labels(self) -> list[str | int]:
+        """The names of the columns, whole numbers where the table was numbered."""
+        names = [column.name for column in self.columns]
+        numbered = not self.named and all(name.isdecimal() for name in names)
+        return [int(name) for name in names] if numbered else list(names)
 
     def expand(self, kept: Matrix) -> Matrix:
         """Put the constant columns back beside the kept ones."""
@@ -98,15 +111,24 @@ def _cast(values: Matrix, dtype: str) -> NDArray[Any]:
     name = dtype.lower()
     if name.startswith("bool"):
         return values > 0.5
-    if name.startswith(("int", "uint")):
+    if name in ("float16", "float32"):
+        return values.astype(name)
+    if name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
         bounds = np.iinfo(name)
         return np.clip(np.rint(values), bounds.min, bounds.max).astype(name)
-    return values.astype(np.float32) if name == "float32" else values
+    return values
 
 
 def is_frame(X: object) -> bool:
     """Return whether X is a pandas or polars data frame."""
     return nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)
+
+
+def container_of(X: object) -> Container:
+    """Return the library of a frame, ``"numpy"`` for anything else."""
+    if nw.dependencies.is_polars_dataframe(X):
+        return "polars"
+    return "pandas" if nw.dependencies.is_pandas_dataframe(X) else "numpy"
 
 
 def column_names(X: object) -> list[Any] | None:
@@ -126,6 +148,7 @@ def read_matrix(X: Any, *, minimum: int = 1) -> tuple[Matrix, list[str]]:
     Returns
     -------
     values : ndarray of shape (n, d)
+        In C order; X itself if it is such a matrix.
     dtypes : list of str
         What each column was read from.
 
@@ -145,7 +168,7 @@ def read_matrix(X: Any, *, minimum: int = 1) -> tuple[Matrix, list[str]]:
     if is_frame(X):
         values, dtypes = _read_frame(X)
     else:
-        values, dtypes = _read_array(X)
+        values, dtypes = _read_array(_as_array(X))
     n, d = values.shape
     if n < minimum:
         raise InputError(
@@ -154,111 +177,64 @@ def read_matrix(X: Any, *, minimum: int = 1) -> tuple[Matrix, list[str]]:
         )
     if d == 0:
         raise InputError(
-            f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is required."
+            f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is "
+            "required."
         )
     names = [str(name) for name in column_names(X) or [f"x{i}" for i in range(d)]]
     _check_finite(values, names)
     return values, dtypes
 
 
+def check_unique(names: list[Any]) -> None:
+    """Raise if a column name occurs twice.
+
+    Raises
+    ------
+    InputError
+        Naming those that do.
+    """
+    repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise InputError(f"column names must be unique, repeated: {', '.join(repeated)}")
+
+
 def _check_finite(values: Matrix, names: list[str]) -> None:
-    if np.isfinite(values).all():
+    starts = range(0, len(values), _ROWS)
+    if all(np.isfinite(values[start : start + _ROWS]).all() for start in starts):
         return
     for what, bad, fix in (
         ("infinity", np.isinf(values), "replace or drop these rows"),
         ("NaN", np.isnan(values), _IMPUTE),
     ):
-        if not bad.any():
+        columns = np.flatnonzero(bad.any(axis=0))
+        if not len(columns):
             continue
-        places = [
-            f"column {names[j]!r} ({int(bad[:, j].sum())}, first at row {int(bad[:, j].argmax())})"
-            for j in np.flatnonzero(bad.any(axis=0))[:5]
-        ]
-        raise InputError(f"Input X contains {what}: {', '.join(places)}; {fix}")
+        places = []
+        for j in columns[:5]:
+            count, row = int(bad[:, j].sum()), int(bad[:, j].argmax())
+            seen = "no observed value" if what == "NaN" and count == len(values) else f"{count}"
+            places.append(f"column {names[j]!r} ({seen}, first at row {row})")
+        more = f" and {len(columns) - 5} more columns" if len(columns) > 5 else ""
+        raise InputError(f"Input X contains {what}: {', '.join(places)}{more}; {fix}")
 
 
 def _read_frame(X: Any) -> tuple[Matrix, list[str]]:
     names = list(X.columns)
-    repeated = sorted({str(name) for name in names if names.count(name) > 1})
-    if repeated:
-        raise InputError(f"column names must be unique, repeated: {', '.join(repeated)}")
+    check_unique(names)
     frame = nw.from_native(X, eager_only=True)
-    columns, dtypes = [], []
-    for name in names:
+    values, dtypes = np.empty((len(frame), len(names))), []
+    for i, name in enumerate(names):
         series = frame[name] if isinstance(name, str) else nw.from_native(X[name], series_only=True)
-        columns.append(_read_series(series, str(name)))
+        values[:, i] = read_series(series, str(name))
         dtypes.append(str(series.dtype))
-    values = np.column_stack(columns) if columns else np.empty((len(frame), 0))
-    return values.astype(np.float64, copy=False), dtypes
+    return values, dtypes
 
 
-def _read_series(series: nw.Series[Any], name: str) -> Matrix:
-    dtype = series.dtype
-    if dtype.is_numeric() and not isinstance(dtype, nw.Decimal):
-        return _numbers(series.to_numpy() if not series.is_null().any() else _nullable(series))
-    if isinstance(dtype, nw.Boolean):
-        return _numbers(_nullable(series))
-    if isinstance(dtype, nw.Datetime | nw.Date | nw.Time | nw.Duration):
-        raise InputError(
-            f"column {name!r} is a date or time ({dtype}); turn it into numbers first, for "
-            f"example X[{name!r}].dt.dayofyear or the seconds since a fixed day"
-        )
-    if isinstance(dtype, nw.Categorical | nw.Enum):
-        raise InputError(f"column {name!r} is categorical ({dtype}): {_NOT_YET}")
-    cells = series.to_list()
-    if isinstance(dtype, nw.String):
-        raise InputError(_about_text(cells, name))
-    if isinstance(dtype, nw.Object):
-        return _read_objects(cells, name)
-    raise InputError(f"column {name!r} is of type {dtype}, which is not a number: {_NOT_YET}")
-
-
-def _numbers(values: Any) -> Matrix:
-    array = np.asarray(values)
-    if np.iscomplexobj(array):
-        raise InputError("Complex data not supported: pass real and imaginary parts as columns")
-    return array.astype(np.float64)
-
-
-def _nullable(series: nw.Series[Any]) -> Matrix:
-    return np.array([np.nan if cell is None else float(cell) for cell in series.to_list()])
-
-
-def _about_text(cells: list[Any], name: str) -> str:
-    texts = [cell for cell in cells if isinstance(cell, str)]
-    try:
-        [float(text) for text in texts]
-    except ValueError:
-        return (
-            f"column {name!r} holds text, first {texts[0]!r}: {_NOT_YET}, "
-            "for example with sklearn.preprocessing.OneHotEncoder"
-        )
-    return f"column {name!r} holds numbers written as text; convert it: X[{name!r}].astype(float)"
-
-
-def _read_objects(cells: list[Any], name: str) -> Matrix:
-    """Read a column of Python objects that are all numbers."""
-    values = np.empty(len(cells))
-    for row, cell in enumerate(cells):
-        if cell is None or (isinstance(cell, float) and np.isnan(cell)) or repr(cell) == "<NA>":
-            values[row] = np.nan
-        elif isinstance(cell, numbers.Real | np.bool_) and not isinstance(cell, decimal.Decimal):
-            values[row] = float(cell)
-        elif isinstance(cell, complex):
-            raise InputError(f"Complex data not supported: column {name!r}, row {row}")
-        elif isinstance(cell, str) and all(isinstance(c, str) or c is None for c in cells):
-            raise InputError(_about_text(cells, name))
-        else:
-            raise InputTypeError(
-                f"column {name!r}: argument must be a string or a number, got "
-                f"{type(cell).__name__} {cell!r} at row {row}; every cell must be a number"
-            )
-    return values
-
-
-def _read_array(X: Any) -> tuple[Matrix, list[str]]:
+def _as_array(X: Any) -> NDArray[Any]:
+    """Return an array of two dimensions, or say what X is instead of a table."""
     if X is None:
         raise InputError("X is None; expected a table of shape (n_samples, n_features)")
+    kind = f"{type(X).__module__.partition('.')[0]}.{type(X).__name__}"
     if scipy.sparse.issparse(X):
         raise InputTypeError(
             "Sparse data was passed for X, but dense data is required. "
@@ -272,28 +248,47 @@ def _read_array(X: Any) -> tuple[Matrix, list[str]]:
         raise InputTypeError(f"X is a {type(X).__name__}, which can be read once: pass list(X)")
     if isinstance(X, np.matrix):
         raise InputTypeError("np.matrix is not supported; convert it with np.asarray(X)")
-    if hasattr(X, "detach"):
+    if nw.dependencies.is_polars_lazyframe(X):
+        raise InputTypeError(f"X is a {kind}, which holds no rows yet: pass X.collect()")
+    if nw.dependencies.is_into_dataframe(X):
+        raise InputTypeError(f"X is a {kind}; pass a pandas or polars frame, such as X.to_pandas()")
+    if hasattr(X, "detach"):  # a tensor, maybe on a device or of a type that numpy lacks
         X = X.detach().cpu()
+        X = X.float() if "bfloat16" in str(X.dtype) else X
     if isinstance(X, np.ma.MaskedArray):
-        X = X.filled(np.nan) if X.dtype.kind == "f" else X.astype(np.float64).filled(np.nan)
+        X = np.ma.filled(X.astype(np.float64), np.nan)
+    if not hasattr(X, "__array__") and hasattr(X, "__dlpack__"):
+        X = np.from_dlpack(X)
     try:
         array = np.asarray(X)
     except ValueError as error:
         raise InputError(f"X is not rectangular: rows differ in length ({error})") from None
     except TypeError as error:
         raise InputTypeError(f"X cannot be read as an array: {error}") from None
+    if array.ndim == 0 and array.dtype.kind == "O":
+        raise InputTypeError(f"X is a {kind}; expected a table of shape (n_samples, n_features)")
     if array.ndim != 2:
         fix = "array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1)"
         raise InputError(
             f"Expected 2D array, got {array.ndim}D array instead (shape={array.shape}). "
             f"Reshape your data either using {fix} if it contains a single sample."
         )
-    if array.dtype.kind in "fiub":
-        return array.astype(np.float64), [str(array.dtype.newbyteorder("="))] * array.shape[1]
-    if array.dtype.kind == "c":
-        raise InputError("Complex data not supported: pass real and imaginary parts as columns")
-    if array.dtype.kind in "OUS":
-        columns = [_read_objects(array[:, j].tolist(), f"x{j}") for j in range(array.shape[1])]
-        values = np.column_stack(columns) if columns else np.empty(array.shape)
-        return values, ["object"] * array.shape[1]
-    raise InputError(f"X is of type {array.dtype}: {_NOT_YET}")
+    return array
+
+
+def _read_array(array: NDArray[Any]) -> tuple[Matrix, list[str]]:
+    kind, dtype = array.dtype.kind, str(array.dtype.newbyteorder("="))
+    if kind in "fiub":
+        with np.errstate(over="ignore"):  # of a longdouble: becomes infinity, and so is refused
+            values = np.ascontiguousarray(array, dtype=np.float64)
+    elif kind == "c":
+        raise InputError(COMPLEX)
+    elif kind in "OUSMm":
+        dtype = "object" if kind in "OUS" else dtype
+        values = np.empty(array.shape)
+        for j in range(array.shape[1]):
+            cells = list(array[:, j]) if kind in "Mm" else array[:, j].tolist()
+            values[:, j] = read_objects(cells, f"x{j}")
+    else:
+        raise InputError(f"X is of type {array.dtype}: {NOT_YET}")
+    return values, [dtype] * array.shape[1]

@@ -168,12 +168,7 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         fused = device.type in ("cpu", "cuda") and bool(self.parameters)
         self.optimizer = (
-            torch.optim.AdamW(
-                self.parameters,
-                lr=config.learning_rate,
-                weight_decay=config.weight_decay,
-                fused=fused,
-            )
+            torch.optim.AdamW(self.decayed(), lr=config.learning_rate, fused=fused)
             if self.parameters
             else None
         )
@@ -244,8 +239,21 @@ class Trainer:
             return
         state.skipped = 0
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group["scale"]
         self.optimizer.step()
+
+    def decayed(self) -> list[dict[str, Any]]:
+        """Return the parameters in two groups: matrices of flow and head decay, all else not."""
+        import os
+        model = self.model
+        flow = {id(p) for p in model.flow.parameters()}
+        decay = self.config.weight_decay
+        rho = float(os.environ.get("RHO", 1)) if model.head is not None else 1.0
+        groups = []
+        for inside in (True, False):
+          for mat in (True, False):
+            groups.append({"params": [p for p in self.parameters if (id(p) in flow)==inside and (p.ndim>=2)==mat], "weight_decay": decay if mat else 0., "scale": rho if inside else 1.})
+        return [g for g in groups if g["params"]]
 
     def learning_rate(self) -> float:
         """Return the learning rate of the current step."""
@@ -276,7 +284,12 @@ class Trainer:
         total = weight.sum()
         if total == 0:
             return None, density
-        eta = model.head(z[:n], None, targets.offset)
+        import os
+        mode = os.environ.get("KAPPA", "1")
+        u = self.state.step / self.state.steps
+        kappa = u if mode == "lin" else (float(u >= float(mode[3:])) if mode.startswith("sw") else float(mode))
+        zt = z[:n].detach() + kappa * (z[:n] - z[:n].detach())
+        eta = model.head(zt, None, targets.offset)
         return (weight * model.head.nll(eta, targets)).sum() / total, density
 
     def draw_noise(self, batch: Rows) -> Tensor | None:

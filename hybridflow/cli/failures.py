@@ -36,6 +36,11 @@ def failures() -> Iterator[None]:
     except BrokenPipeError:
         discard_output()
         raise typer.Exit(PIPE_CLOSED) from None
+    except SystemExit as exit:
+        # So ends rich, which prints the help, where its reader is gone; typer raises Exit.
+        if exit.code != 1:
+            raise
+        raise typer.Exit(PIPE_CLOSED) from None
     except KeyboardInterrupt:
         talk("interrupted")
         raise typer.Exit(INTERRUPTED) from None

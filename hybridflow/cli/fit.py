@@ -149,7 +149,7 @@ def command(
     from hybridflow.cli.columns import guess_task, names_in, take_apart
     from hybridflow.cli.inspect import page
     from hybridflow.cli.settings import Source, merge, read_file
-    from hybridflow.cli.tables import column, in_file, read_table, refuse_existing
+    from hybridflow.cli.tables import column, in_file, read_table, refuse_existing, shown
     from hybridflow.errors import ConfigError
 
     if not force:
@@ -198,9 +198,10 @@ def command(
             columns=settings.columns,
             drop=settings.drop,
         )
-    say(f"data: {data}, {len(parts.X):,} rows, {parts.X.width} features")
+    say(f"data: {shown(data)}, {len(parts.X):,} rows, {parts.X.width} features")
     say(f"task: {chosen} ({reason}" + ("; --task changes it)" if settings.task == "auto" else ")"))
     estimator = build(settings, chosen, source, progress=not quiet)
+    say("training; Ctrl-C stops it and keeps the best weights so far")
     with in_file(data):
         if parts.y is None:
             estimator.fit(parts.X, sample_weight=parts.weight)

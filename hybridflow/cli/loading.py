@@ -15,6 +15,7 @@ from hybridflow.cli.tables import (
     output_format,
     read_table,
     refuse_existing,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def load_rows(
     apart : str, optional
         A column that is used otherwise: the target.
     """
+    import numpy as np
+
     frame = read_table(source)
     names = getattr(estimator, "feature_names_in_", None)
     with in_file(source):
@@ -61,9 +64,12 @@ def load_rows(
             None if names is None else [str(name) for name in names],
             estimator.n_features_in_,
         )
+    if names is None:
+        # Columns go by position: from here on the model knows them by these names.
+        estimator.feature_names_in_ = np.array(X.columns, dtype=object)
     ignored = [name for name in ignored if name != apart]
     if ignored:
-        talk(f"note: {source}: columns ignored: {listed(ignored)}")
+        talk(f"note: {shown(source)}: columns ignored: {listed(ignored)}")
     return frame, X
 
 

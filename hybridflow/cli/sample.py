@@ -39,12 +39,17 @@ def command(
     force: Force = False,
 ) -> None:
     """Draw new rows, with their target, from a model."""
+    import polars as pl
+
     from hybridflow.cli.loading import check_output, load_model
     from hybridflow.cli.tables import write_table
 
     check_output(output, format, force)
     estimator = load_model(model)
-    write_table(drawn(estimator, count, given, seed), output, format=format, force=force)
+    frame = drawn(estimator, count, given, seed)
+    # 5.1 and not 5.1000000000000005, which a lattice of step 0.1 makes of it.
+    frame = frame.with_columns(pl.selectors.float().round_sig_figs(14))
+    write_table(frame, output, format=format, force=force)
 
 
 def drawn(estimator: FlowEstimator, count: int, given: str | None, seed: int) -> pl.DataFrame:

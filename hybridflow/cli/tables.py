@@ -51,10 +51,9 @@ def read_table(source: str) -> pl.DataFrame:
     OSError
         If the file cannot be read.
     """
-    name = "standard input" if source == STANDARD_STREAM else source
     piped = source == STANDARD_STREAM
     data = sys.stdin.buffer.read() if piped else Path(source).read_bytes()
-    with in_file(name):
+    with in_file(source):
         frame = _read_parquet(data) if data.startswith(b"PAR1") else _read_csv(data)
         if frame.height == 0:
             raise InputError("the table has a header but no rows")
@@ -85,7 +84,9 @@ def write_table(
     else:
         frame.write_ndjson(data)
     if destination == STANDARD_STREAM:
-        sys.stdout.buffer.write(data.getbuffer())
+        rest = data.getbuffer()
+        while rest:  # with PYTHONUNBUFFERED a write may take only a part
+            rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.buffer.flush()
     else:
         atomic_write(destination, lambda file: file.write(data.getbuffer()), overwrite=force)
@@ -134,6 +135,11 @@ def column(frame: pl.DataFrame, name: str, *, option: str) -> pl.Series:
     return frame[name]
 
 
+def shown(source: str) -> str:
+    """Return what a source is called in messages."""
+    return "standard input" if source == STANDARD_STREAM else source
+
+
 def listed(names: Sequence[str], most: int = 12) -> str:
     """Return names for a message, at most `most` of them."""
     shown = ", ".join(names[:most])
@@ -141,12 +147,12 @@ def listed(names: Sequence[str], most: int = 12) -> str:
 
 
 @contextmanager
-def in_file(name: str) -> Iterator[None]:
+def in_file(source: str) -> Iterator[None]:
     """Put the name of a file in front of what is wrong with its data."""
     try:
         yield
     except InputError as error:
-        raise type(error)(f"{name}: {error}") from None
+        raise type(error)(f"{shown(source)}: {error}") from None
 
 
 def _read_parquet(data: bytes) -> pl.DataFrame:

@@ -15,16 +15,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.metadata_routing import UNUSED
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hybridflow.audit import SMALL, audit, distinct_rows
 from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
-from hybridflow.errors import ConcurrentFitError, ConfigError, InputError, closest
+from hybridflow.errors import ConcurrentFitError, ConfigError, InputError, InputTypeError, closest
 from hybridflow.estimators.blueprint import Blueprint
+from hybridflow.estimators.matching import check_reach, match_columns
 from hybridflow.estimators.members import fit_member
 from hybridflow.estimators.parameters import (
     check_count,
@@ -39,7 +41,14 @@ from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.model import HybridModel
 from hybridflow.registry import Registry, default_registry
 from hybridflow.specs import Target
-from hybridflow.table import Matrix, Schema, column_names, is_frame, read_matrix
+from hybridflow.table import (
+    Matrix,
+    Schema,
+    column_names,
+    container_of,
+    is_frame,
+    read_matrix,
+)
 from hybridflow.training import History, TrainingConfig
 
 _FITTING: set[int] = set()
@@ -68,6 +77,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     blueprint_: Blueprint
     n_features_in_: int
     interrupted_: bool
+
+    __metadata_request__inverse_transform = {"Z": UNUSED}  # noqa: RUF012 - as scikit-learn reads it
 
     # -- parameters ------------------------------------------------------
 
@@ -132,7 +143,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _read_training_table(self, X: Any) -> tuple[Matrix, list[str]]:
         """Read X, setting the names and the number of features."""
         values, dtypes = read_matrix(X)
-        validate_data(self, X=X if is_frame(X) else values, skip_check_array=True, reset=True)
+        self._check_columns(X, values, reset=True)
         if len(values) < 2:
             raise InputError(
                 f"Found array with 1 sample (shape={values.shape}) while a minimum of 2 is "
@@ -140,21 +151,14 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             )
         return values, dtypes
 
-    def _read_weight(self, sample_weight: ArrayLike | None, X: Matrix) -> NDArray[np.float64]:
-        """Read the sample weights: finite, none negative, not all zero."""
+    def _check_columns(self, X: Any, values: Matrix, *, reset: bool) -> None:
+        """Set or check the number and the names of the columns, as scikit-learn does."""
         try:
-            weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            validate_data(self, X=X if is_frame(X) else values, skip_check_array=True, reset=reset)
+        except TypeError as error:
+            raise InputTypeError(str(error)) from None
         except ValueError as error:
-            raise InputError(f"sample_weight: {error}") from None
-        if (weight < 0).any():
-            row = int((weight < 0).argmax())
-            raise InputError(
-                "Negative values in data passed to `sample_weight`: they must be >= 0, got "
-                f"{weight[row]:g} at row {row}"
-            )
-        if not (weight > 0).any():
-            raise InputError("sample_weight: at least one value must be non-zero")
-        return np.asarray(weight)
+            raise InputError(str(error)) from None
 
     def _fit(
         self,
@@ -178,10 +182,9 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         used = np.flatnonzero(weight > 0)
         names = [str(n) for n in column_names(X) or [f"x{i}" for i in range(values.shape[1])]]
-        container = type(X).__module__.partition(".")[0] if is_frame(X) else "numpy"
         self.schema_ = Schema(
             columns=audit(values[used], dtypes, names),
-            container=container,
+            container=container_of(X),
             named=hasattr(self, "feature_names_in_"),
         )
         self.blueprint_ = Blueprint(
@@ -256,29 +259,17 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _read(self, X: Any) -> torch.Tensor:
         """Read rows to answer for, matching the columns of a frame by name."""
         check_is_fitted(self, "models_")
-        X = self._by_name(X)
+        if hasattr(self, "feature_names_in_"):
+            X = match_columns(X, [str(name) for name in self.feature_names_in_])
         values, _ = read_matrix(X)
-        validate_data(self, X=X if is_frame(X) else values, skip_check_array=True, reset=False)
-        device = self.models_[0].step.device
-        return torch.as_tensor(values[:, self.schema_.kept]).to(device)
-
-    def _by_name(self, X: Any) -> Any:
-        names = column_names(X)
-        if names is None or not hasattr(self, "feature_names_in_"):
-            return X
-        expected = [str(name) for name in self.feature_names_in_]
-        if names == expected:
-            return X
-        if not all(isinstance(name, str) for name in names):
-            return X  # scikit-learn's own check says what is wrong
-        missing = [name for name in expected if name not in names]
-        unexpected = [name for name in names if name not in expected]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise InputError(f"column names must be unique, repeated: {', '.join(repeated)}")
-        if missing or unexpected:
-            raise InputError(_about_names(missing, unexpected))
-        return X[expected]
+        self._check_columns(X, values, reset=False)
+        kept = self.schema_.kept
+        # Rows that need no change are not copied: they may fill half of the memory.
+        used = values if len(kept) == values.shape[1] else np.ascontiguousarray(values[:, kept])
+        check_reach(self.models_[0], self.schema_, used)
+        return torch.as_tensor(used if used.flags.writeable else used.copy()).to(
+            self.models_[0].step.device
+        )
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         r"""Return the score of each row: log p(x), averaged over members.
@@ -302,8 +293,10 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _log_score(self, x: torch.Tensor) -> NDArray[np.float64]:
         with torch.no_grad():
-            scores = torch.stack([model.log_score(x) for model in self.models_])
-            mean = torch.logsumexp(scores, 0) - math.log(len(self.models_))
+            mean = self.models_[0].log_score(x)
+            for count, model in enumerate(self.models_[1:], start=1):
+                share = math.log(count / (count + 1))
+                mean = torch.logaddexp(mean + share, model.log_score(x) - math.log(count + 1))
         return np.asarray(mean.cpu().numpy(), dtype=np.float64)
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -407,13 +400,3 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
 
 _MOST_CELLS = 2**28  # 2 GiB of float64
-
-
-def _about_names(missing: list[str], unexpected: list[str]) -> str:
-    lines = ["The feature names should match those that were passed during fit."]
-    if unexpected:
-        lines.append(f"Feature names unseen at fit time: {', '.join(unexpected[:5])}")
-    if missing:
-        named = [f"{name}{closest(name, unexpected)}" for name in missing[:5]]
-        lines.append(f"Feature names seen at fit time, yet now missing: {', '.join(named)}")
-    return "\n".join(lines)

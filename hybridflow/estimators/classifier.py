@@ -12,17 +12,17 @@ from sklearn.base import ClassifierMixin
 
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
-from hybridflow.errors import ConfigError, InputError
+from hybridflow.errors import InputError
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import (
-    Labels,
     batch_of_labels,
     classification_target,
     read_labels,
     warn_if_reordered,
 )
+from hybridflow.estimators.weights import class_factors, read_weights
 from hybridflow.laws import CategoricalLaw
 from hybridflow.registry import Registry
 from hybridflow.training import TrainingConfig
@@ -163,7 +163,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             values, dtypes = self._read_training_table(X)
             labels = read_labels(y, len(values), self.unlabeled, type(self).__name__)
             warn_if_reordered(X, y)
-            weight = self._read_weight(sample_weight, values)
+            weight = read_weights(sample_weight, len(values))
             present = np.bincount(labels.codes, weight * labels.labelled, len(labels.classes)) > 0
             if present.sum() < 2:
                 raise InputError(
@@ -181,37 +181,10 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
                 target=classification_target(labels),
                 targets=batch_of_labels(labels),
                 weight=weight,
-                task_weight=weight * self._class_weight(labels, weight),
+                task_weight=weight * class_factors(self.class_weight, labels, weight),
                 codes=np.where(labels.labelled, labels.codes, -1),
             )
         return self
-
-    def _class_weight(self, labels: Labels, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weight of the class of each row."""
-        k = len(labels.classes)
-        if self.class_weight is None:
-            return np.ones(len(weight))
-        if isinstance(self.class_weight, str):
-            if self.class_weight != "balanced":
-                raise ConfigError(
-                    f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
-                )
-            mass = np.bincount(labels.codes, weight * labels.labelled, k)
-            return (mass.sum() / (k * np.where(mass > 0, mass, 1.0)))[labels.codes]
-        if not isinstance(self.class_weight, Mapping):
-            raise ConfigError(
-                f"class_weight must be a dict, 'balanced' or None, got {self.class_weight!r}"
-            )
-        known = labels.classes.tolist()
-        factors = np.ones(k)
-        for label, factor in self.class_weight.items():
-            plain = label.item() if isinstance(label, np.generic) else label
-            if plain not in known:
-                raise ConfigError(f"class_weight names {label!r}, but the classes are {known}")
-            if not (np.isreal(factor) and 0 <= factor < np.inf):
-                raise ConfigError(f"class_weight of {label!r} must be finite and >= 0: {factor!r}")
-            factors[known.index(plain)] = factor
-        return factors[labels.codes]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each row, shape (n,)."""

@@ -12,6 +12,7 @@ from sklearn.base import DensityMixin
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
 from hybridflow.training import TrainingConfig
 
@@ -125,7 +126,7 @@ class FlowDensity(DensityMixin, FlowEstimator):
         """
         with self._alone():
             values, dtypes = self._read_training_table(X)
-            weight = self._read_weight(sample_weight, values)
+            weight = read_weights(sample_weight, len(values))
             self._fit(
                 X,
                 values,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from hybridflow.registry import Registry
 from hybridflow.training import Trainer, TrainingConfig, TrainingState
 
 _ENOUGH = 4096  # rows from which quantiles are good; fewer are repeated with other noise
+_FAR = 10.0  # standard deviations after the fitted marginals
 
 
 def fit_member(
@@ -62,8 +64,8 @@ def fit_member(
     model.network_to(dtype)
     trainer = Trainer(
         model,
-        mine,
-        rows[held_out.to(rows.x.device)] if len(held_out) else None,
+        tame(model, mine),
+        tame(model, rows[held_out.to(rows.x.device)]) if len(held_out) else None,
         training,
         likelihood_weight=likelihood_weight,
         seed=seed,
@@ -81,6 +83,21 @@ def fit_member(
 
 
 @torch.no_grad()
+def tame(model: HybridModel, rows: Rows) -> Rows:
+    """Pull cells far out of the fitted marginals back to where they begin.
+
+    The gradient of a row grows with its distance: a single cell a million
+    deviations out would make up the whole clipped gradient of its batch.
+    """
+    standard, _ = model.preprocess(rows.x)
+    far = standard.abs() > _FAR
+    if not far.any():
+        return rows
+    edge, _ = model.preprocess.inverse(standard.clamp(-_FAR, _FAR))
+    return replace(rows, x=torch.where(far, edge, rows.x))
+
+
+@torch.no_grad()
 def initialize(model: HybridModel, rows: Rows, seed: int) -> None:
     """Give every part its data-dependent start, in order, in float64."""
     x, weight, clean = rows.x, rows.weight, rows.x
@@ -95,7 +112,7 @@ def initialize(model: HybridModel, rows: Rows, seed: int) -> None:
             uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
             x = model.dequantise(x, uniform.to(x.device))
     model.preprocess.initialize(x, weight=weight)
-    standard, _ = model.preprocess(x)
+    standard = model.preprocess(x)[0].clamp(-_FAR, _FAR)
     model.flow.initialize(standard, weight=weight)
     z, _ = model.flow(standard)
     model.base.initialize(z, weight=weight)

@@ -14,6 +14,7 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import ConfigError
 from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
 from hybridflow.training import TrainingConfig
 
@@ -138,7 +139,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
             raise ConfigError(f"contamination must be 'auto' or lie in (0, 0.5], got {share!r}")
         with self._alone():
             values, dtypes = self._read_training_table(X)
-            weight = self._read_weight(sample_weight, values)
+            weight = read_weights(sample_weight, len(values))
             self._fit(
                 X,
                 values,
@@ -158,7 +159,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         automatic = self.contamination == "auto"
         outside = np.unique(np.concatenate(held)) if automatic else np.empty(0, dtype=np.intp)
         rows = outside if len(outside) else np.flatnonzero(weight > 0)
-        kept = torch.as_tensor(values[np.ix_(rows, self.schema_.kept)])
+        kept = torch.as_tensor(values[rows][:, self.schema_.kept])
         scores = self._log_score(kept.to(self.models_[0].step.device))
         level = 0.05 if automatic else float(self.contamination)
         self.offset_ = _threshold(scores, weight[rows], level)

@@ -62,11 +62,12 @@ def check_device(value: Any) -> torch.device:
 def check_seed(value: Any) -> np.random.RandomState:
     """Return the random state of a seed."""
     try:
-        return check_random_state(value)
+        state: np.random.RandomState = check_random_state(value)
     except ValueError as error:
         raise ConfigError(
             f"random_state: {error}; pass a whole number, a numpy RandomState or None"
         ) from None
+    return state
 
 
 def check_count(value: Any, features: int, most: int) -> int:

@@ -22,6 +22,7 @@ from hybridflow.estimators.targets import (
     regression_target,
     warn_if_reordered,
 )
+from hybridflow.estimators.weights import read_weights
 from hybridflow.laws import Law, MixtureLaw
 from hybridflow.registry import Registry
 from hybridflow.training import TrainingConfig
@@ -155,7 +156,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
             values, dtypes = self._read_training_table(X)
             numbers = read_numbers(y, len(values), type(self).__name__)
             warn_if_reordered(X, y)
-            weight = self._read_weight(sample_weight, values)
+            weight = read_weights(sample_weight, len(values))
             labelled = ~np.isnan(numbers)
             if not (labelled & (weight > 0)).any():
                 raise InputError("no labelled row has a positive sample_weight")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hybridflow.errors import ConfigError, InputError, RareClassWarning
 
@@ -97,20 +96,29 @@ def _shares(
 def _splits(
     splitter: Any, n: int, members: int, codes: NDArray[np.int64] | None
 ) -> list[Positions]:
-    held = [np.asarray(test) for _, test in splitter.split(np.zeros((n, 1)), codes)]
+    try:
+        held = [test for _, test in splitter.split(np.zeros((n, 1)), codes)]
+    except Exception as error:  # the caller's own code
+        raise ConfigError(
+            f"validation: {type(splitter).__name__}.split failed: {type(error).__name__}: {error}"
+        ) from error
     if not held:
         raise ConfigError("validation: the splitter gave no split")
     return [_positions(held[member % len(held)], n) for member in range(members)]
 
 
-def _positions(rows: Sequence[int], n: int) -> Positions:
+def _positions(rows: ArrayLike, n: int) -> Positions:
     array = np.asarray(rows)
     if array.dtype == bool and array.shape == (n,):
         array = np.flatnonzero(array)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ConfigError("validation: positions are a one-dimensional array of whole numbers")
-    if len(array) and (array.min() < 0 or array.max() >= n):
-        raise InputError(f"validation: positions lie between 0 and {n - 1}, got {array.max()}")
+    if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
+        raise ConfigError(
+            "validation: a share, a splitter, or positions, which are a one-dimensional array of "
+            f"whole numbers; got {rows!r}"
+        )
+    outside = array[(array < 0) | (array >= n)]
+    if len(outside):
+        raise InputError(f"validation: positions lie between 0 and {n - 1}, got {outside[0]}")
     unique = np.unique(array).astype(np.intp)
     if len(unique) >= n:
         raise InputError("validation: every row is held out; none is left to train on")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import decimal
 import math
+import numbers
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +16,19 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
 from hybridflow.audit import lattice_step
+from hybridflow.cells import is_missing
 from hybridflow.errors import ConstantTargetWarning, IndexMismatchWarning, InputError
 from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.specs import Target
+
+_LARGEST = 1e100  # of y: its square is still far from the largest float64
+_AS_NUMBERS = "convert it, for example with y.astype(float); for labels use HybridClassifier"
+_LABELS: dict[str, tuple[type, ...]] = {
+    "boolean": (bool, np.bool_),
+    "number": (int, float, np.number),
+    "text": (str,),
+    "bytes": (bytes,),
+}
 
 
 @dataclass(frozen=True)
@@ -67,13 +79,22 @@ def read_labels(y: Any, n: int, unlabelled: Any, name: str) -> Labels:
         labelled &= np.array([cell != unlabelled for cell in array.tolist()], dtype=bool)
     if not labelled.any():
         raise InputError("Input y contains NaN: no labelled row; at least one is needed")
-    known = _plain(array[labelled])
-    if known.dtype.kind == "f" and not np.isfinite(known).all():
-        raise InputError(f"Input y contains infinity, first at row {_first(~np.isfinite(known))}")
-    try:
-        check_classification_targets(known)
-    except ValueError as error:
-        raise InputError(f"{error} For numbers use HybridRegressor") from None
+    known = _plain(array[labelled], np.flatnonzero(labelled))
+    if known.dtype.kind == "f" and np.isinf(known).any():
+        row = int(np.flatnonzero(labelled)[np.isinf(known).argmax()])
+        raise InputError(f"Input y contains infinity, first at row {row}")
+    if known.dtype.kind == "c":
+        raise InputError("Complex data not supported: y holds complex numbers")
+    if known.dtype.kind in "MmV":
+        raise InputError(
+            f"Unknown label type: y is of type {known.dtype}; labels are text, whole numbers or "
+            "booleans: y.astype(str)"
+        )
+    if known.dtype.kind != "S":  # which scikit-learn does not know
+        try:
+            check_classification_targets(known)
+        except ValueError as error:
+            raise InputError(f"{error} For numbers use HybridRegressor") from None
     classes, inverse = np.unique(known, return_inverse=True)
     codes = np.zeros(n, dtype=np.int64)
     codes[labelled] = inverse
@@ -89,21 +110,43 @@ def read_numbers(y: Any, n: int, name: str) -> NDArray[np.float64]:
         If y is missing, of the wrong length or type, infinite, or all NaN.
     """
     array = _one_column(y, n, name)
-    missing = _missing(array)
     if array.dtype.kind == "c":
         raise InputError("Complex data not supported: y holds complex numbers")
-    values = np.full(n, np.nan)
-    try:
-        values[~missing] = array[~missing].astype(np.float64)
-    except (TypeError, ValueError):
-        bad = next(i for i, c in enumerate(array.tolist()) if not isinstance(c, int | float))
-        raise InputError(
-            f"y must hold numbers, got {array[bad]!r} at row {bad}; for labels use HybridClassifier"
-        ) from None
+    if array.dtype.kind in "fiub":
+        values = array.astype(np.float64)
+    elif array.dtype.kind in "MmVUS":
+        what = "text" if array.dtype.kind in "US" else f"of type {array.dtype}"
+        raise InputError(f"y must hold numbers, but it is {what}: {_AS_NUMBERS}")
+    else:
+        values = _from_objects(array)
     if np.isinf(values).any():
         raise InputError(f"Input y contains infinity, first at row {_first(np.isinf(values))}")
-    if missing.all():
+    known = np.abs(values[~np.isnan(values)])
+    if not len(known):
         raise InputError("Input y contains NaN: no labelled row; at least one is needed")
+    if known.max() > _LARGEST or 0 < known.max() < 1 / _LARGEST:
+        raise InputError(
+            f"y is of the size of {known.max():g}, whose square is not a number: rescale y to "
+            f"between {1 / _LARGEST:g} and {_LARGEST:g}"
+        )
+    return values
+
+
+def _from_objects(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the numbers in an array of Python objects, NaN where one is missing."""
+    values = np.full(len(array), np.nan)
+    for row, cell in enumerate(array.tolist()):
+        if is_missing(cell):
+            continue
+        try:
+            if not isinstance(cell, numbers.Real | decimal.Decimal | np.bool_):
+                raise TypeError
+            values[row] = float(cell)
+        except (TypeError, OverflowError):
+            seen = f"{type(cell).__name__} {str(cell)[:40]}"
+            raise InputError(
+                f"y must hold numbers, got {seen} at row {row}: {_AS_NUMBERS}"
+            ) from None
     return values
 
 
@@ -120,23 +163,25 @@ def regression_target(y: NDArray[np.float64], weight: NDArray[np.float64]) -> Ta
     """Describe the numbers of a regression: weighted location and scale, and the step."""
     known = ~np.isnan(y)
     values, weight = y[known], weight[known]
-    largest = float(np.abs(values).max()) or 1.0
+    low, high = float(values.min()), float(values.max())
     share = weight / weight.sum()
-    centre = float(share @ (values / largest))
-    spread = math.sqrt(float(share @ (values / largest - centre) ** 2))
-    constant = float(values.min()) == float(values.max()) or spread < 1e-12
-    if constant:
+    # From the lowest value on, so that a large mean costs no digits of the spread.
+    rise = values - low
+    mean = float(share @ rise)
+    spread = math.sqrt(float(share @ (rise - mean) ** 2))
+    largest = max(abs(low), abs(high))
+    if high - low <= 8 * np.finfo(np.float64).eps * largest:
         warnings.warn(
-            f"y is constant ({values[0]:g}): the spread of its law is only a floor",
+            f"y is constant ({low:g}): the spread of its law is only a floor",
             ConstantTargetWarning,
             stacklevel=4,
         )
-        return Target(kind="regression", location=(float(values[0]),), scale=(max(1.0, largest),))
+        return Target(kind="regression", location=(low,), scale=(largest or 1.0,))
     whole = largest < 2**52 and bool((values == np.rint(values)).all())
     return Target(
         kind="regression",
-        location=(centre * largest,),
-        scale=(spread * largest,),
+        location=(low + mean,),
+        scale=(spread,),
         step=lattice_step(values) if whole else 0.0,
     )
 
@@ -181,8 +226,12 @@ def _one_column(y: Any, n: int, name: str) -> NDArray[Any]:
         raise InputError("Sparse data was passed for y, but dense data is required: y.toarray()")
     try:
         array = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
-        if array.dtype.kind == "U" and isinstance(y, list) and len({type(c) for c in y}) > 1:
-            array = np.array(y, dtype=object)  # numpy had turned every label into text
+        mixed = isinstance(y, list | tuple) and len({type(cell) for cell in y}) > 1
+        if mixed and array.ndim == 1:
+            array = np.array(y, dtype=object)  # numpy had turned all into text, or into numbers
+        if isinstance(y, np.ma.MaskedArray):
+            array = array.astype(object)
+            array[np.ma.getmaskarray(y)] = None
     except ValueError as error:
         raise InputError(f"y should be a 1d array: {error}") from None
     if array.ndim == 2 and array.shape[1] == 1:
@@ -205,35 +254,37 @@ def _one_column(y: Any, n: int, name: str) -> NDArray[Any]:
 
 def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
     if array.dtype.kind == "f":
-        return np.isnan(array)
+        return np.asarray(np.isnan(array), dtype=bool)
     if array.dtype.kind != "O":
         return np.zeros(len(array), dtype=bool)
-    return np.array(
-        [
-            cell is None or (isinstance(cell, float) and cell != cell) or repr(cell) == "<NA>"
-            for cell in array.tolist()
-        ],
-        dtype=bool,
-    )
+    return np.array([is_missing(cell) for cell in array.tolist()], dtype=bool)
 
 
-def _plain(labels: NDArray[Any]) -> NDArray[Any]:
+def _plain(labels: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
     """Turn Python objects into text or numbers; refuse a mixture of both."""
     if labels.dtype.kind != "O":
         return labels
     cells = labels.tolist()
-    kinds = {
-        "text" if isinstance(c, str) else "bytes" if isinstance(c, bytes) else "number"
-        for c in cells
-    }
-    if len(kinds) > 1:
-        row = next(i for i, c in enumerate(cells) if type(c) is not type(cells[0]))
+    kinds = [_kind(cell) for cell in cells]
+    if len(set(kinds)) > 1:
+        other = next(i for i, kind in enumerate(kinds) if kind != kinds[0])
         raise InputError(
-            f"y mixes {' and '.join(sorted(kinds))}: {cells[0]!r} at row 0 and {cells[row]!r} at "
-            f"row {row}; make them one type, for example y.astype(str)"
+            f"y mixes {' and '.join(sorted(set(kinds)))}: {cells[0]!r} at row {rows[0]} and "
+            f"{cells[other]!r} at row {rows[other]}; make them one type, for example y.astype(str)"
         )
-    plain = np.array(cells)
-    return labels if plain.dtype.kind in "US" else plain
+    if kinds[0] not in _LABELS:
+        raise InputError(
+            f"Unknown label type: y holds {kinds[0]} labels, first {str(cells[0])[:40]} at row "
+            f"{rows[0]}; labels are text, whole numbers or booleans: y.astype(str)"
+        )
+    return labels if kinds[0] == "text" else np.array(cells)
+
+
+def _kind(cell: Any) -> str:
+    for name, kinds in _LABELS.items():  # booleans first: Python counts them as numbers
+        if isinstance(cell, kinds):
+            return name
+    return type(cell).__name__
 
 
 def _first(where: NDArray[np.bool_]) -> int:

@@ -92,7 +92,9 @@ class Gaussianize(Transform):
         self.normal.copy_(normal)
         # Geometric means: the log-density bends as little as possible.
         inner = (secant[1:] * secant[:-1]).sqrt()
-        self.slope.copy_(torch.cat([secant[:1], inner, secant[-1:]]))
+        # A tail steeper than the affine map would call the next extreme row impossible.
+        ends = secant[[0, -1]].clamp(max=1.0)
+        self.slope.copy_(torch.cat([ends[:1], inner, ends[1:]]))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map quantiles to normal quantiles."""
@@ -145,6 +147,9 @@ def _quantile_knots(distribution: MidDistribution, most: int) -> tuple[Tensor, T
     position = distribution.quantile(torch.special.ndtr(even))
     # Where a tie clamps the quantile, its normal value is that of the tie's middle.
     normal = torch.special.ndtri(distribution.level(position))
+    import os
+    share = 1 / (1 + distinct / float(os.environ.get("M0", "100")))
+    normal = normal + share * (position - normal)
     return position, normal, used
 
 
@@ -172,7 +177,7 @@ def _merge(position: Tensor, normal: Tensor, used: Tensor) -> tuple[Tensor, Tens
 
     end = (count - 1)[None]
     width = position.gather(0, end) - position.gather(0, end - 1)
-    height = normal.gather(0, end) - normal.gather(0, end - 1)
+    height = torch.minimum(normal.gather(0, end) - normal.gather(0, end - 1), width)
     steps = (rank - end).clamp(min=0)
     position = torch.where(steps > 0, position.gather(0, end) + steps * width, position)
     normal = torch.where(steps > 0, normal.gather(0, end) + steps * height, normal)

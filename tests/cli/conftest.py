@@ -63,7 +63,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started = []
     left_out = ("LANG", "LANGUAGE", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TERM")
 
-    def run(*arguments: object, extra: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def run(
+        *arguments: object, extra: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -73,7 +75,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
             [sys.executable, "-m", "hybridflow", *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env=inherited | dict(extra or {}),
         )
         started.append(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import polars as pl
@@ -257,7 +258,41 @@ def test_sample_given_a_target(hybridflow, tables):
         assert "--given" in outcome.said
 
 
-def test_inspect_describes_without_torch_words(hybridflow, tables):
+def test_sampled_steps_are_written_short(hybridflow, tables, tmp_path, fast):
+    step = (pl.int_range(pl.len()) % 13) * 0.1
+    table = pl.read_csv(tables / "numbers.csv").select("a", step=step.round(1))
+    table.write_csv(tmp_path / "t.csv")
+    assert hybridflow("fit", tmp_path / "t.csv", "-o", tmp_path / "m.hflow", *fast).code == 0
+    drawn = hybridflow("sample", tmp_path / "m.hflow").out.decode().split()[1:]
+    assert all(len(line.split(",")[1]) <= 4 for line in drawn)
+
+
+def test_a_model_fitted_on_an_array_takes_columns_by_position(hybridflow, tables, tmp_path):
+    table = pl.read_csv(tables / "numbers.csv")
+    training = package.TrainingConfig(steps=5)
+    model = package.FlowDensity("nice", training=training, random_state=0)
+    model.fit(table.drop("y").to_numpy()).save(tmp_path / "m.hflow")
+    table.drop("y").rename({"a": "first"}).write_csv(tmp_path / "t.csv")
+    scores = hybridflow("score", tmp_path / "m.hflow", tmp_path / "t.csv").table
+    assert np.array_equal(scores["log_density"], model.score_samples(table.drop("y").to_numpy()))
+    outcome = hybridflow("score", tmp_path / "m.hflow", tables / "numbers.csv")
+    assert outcome.code == 1
+    assert "the table has 4 columns, but the model was fitted on 3" in outcome.said
+    assert hybridflow("sample", tmp_path / "m.hflow", "-n", "1").table.columns == ["x0", "x1", "x2"]
+
+
+def test_a_model_fitted_on_pandas_needs_no_pandas(hybridflow, tables, tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.read_csv(tables / "numbers.csv")
+    model = package.HybridRegressor("nice", training=package.TrainingConfig(steps=5))
+    model.fit(table[["a", "b", "c"]], table["y"]).save(tmp_path / "m.hflow")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert hybridflow("sample", tmp_path / "m.hflow", "-n", "3").table.shape == (3, 4)
+    outcome = hybridflow("predict", tmp_path / "m.hflow", tables / "numbers.csv")
+    assert outcome.code == 0, outcome.said
+
+
+def test_inspect_describes_the_model(hybridflow, tables):
     outcome = hybridflow("inspect", tables / "classifier.hflow")
     text = outcome.out.decode()
     assert outcome.code == 0
