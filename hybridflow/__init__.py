@@ -1,4 +1,4 @@
-"""Hybrid models: one model that predicts, says how sure it is, and knows when it is out of its depth."""
+"""Models that predict, say how sure they are, and know when they are out of their depth."""
 
 from __future__ import annotations
 

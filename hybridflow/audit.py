@@ -20,7 +20,7 @@ from hybridflow.errors import (
 )
 from hybridflow.table import Column, Matrix
 
-SMALL = 100
+SMALL = 200
 """Fewest distinct rows for mini-batches and a held-out part."""
 
 _DEPENDENT = 1e-8  # share of variance left unexplained below which a column is dependent
@@ -103,10 +103,8 @@ def audit(values: Matrix, dtypes: list[str], names: list[str]) -> tuple[Column, 
     ['continuous', 'tied']
     """
     rows = values[distinct_rows(values)]
-    if values.shape[1] == 1 and len(rows) > SMALL:
-        counted = values  # a repeated value of a single column is a repeated row
-    else:
-        counted = rows
+    # A repeated value of a single column is a repeated row.
+    counted = values if values.shape[1] == 1 and len(rows) > SMALL else rows
     dependent = _dependent(rows) if len(rows) > 2 else np.zeros(rows.shape[1], dtype=bool)
     columns = tuple(
         _column(counted[:, j], dtypes[j], names[j], bool(dependent[j]))

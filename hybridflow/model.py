@@ -59,6 +59,7 @@ class HybridModel(nn.Module):
     lattice: Tensor
     origin: Tensor
     noise: Tensor
+    mixing: Tensor
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class HybridModel(nn.Module):
         self.register_buffer("origin", origin.double())
         self.noised = bool((step > 0).any())
         count = draws if self.noised and event.features else 0
+        self.register_buffer("mixing", torch.eye(event.features, dtype=torch.float64))
         self.register_buffer("noise", _quasi_random(count, event.features))
 
     def network_to(self, dtype: torch.dtype) -> None:
@@ -133,9 +135,31 @@ class HybridModel(nn.Module):
         for rows, rows_context in self._parts(x, context):
             z, _ = self.latent(rows, rows_context)
             part = None if offset is None else offset[start : start + len(rows)]
-            etas.append(self.head(z, rows_context, part))
+            etas.append(self.predictor(z, rows_context, part))
             start += len(rows)
         return torch.cat(etas).double()
+
+    def predictor(
+        self, z: Tensor, context: Tensor | None = None, offset: Tensor | None = None
+    ) -> Tensor:
+        """Return the linear predictor of latent rows, shape (n, k).
+
+        The head reads z in the coordinates of the standardised data: a fixed
+        linear map, fitted once, undoes what whitening did to the scales of
+        correlated columns. Directions of little variance, mostly noise, stay
+        small.
+        """
+        if self.head is None:
+            raise TypeError("a density model has no head")
+        return self.head(z @ self.mixing.to(z.dtype).T, context, offset)
+
+    @torch.no_grad()
+    def fit_mixing(self, z: Tensor, standard: Tensor, weight: Tensor) -> None:
+        """Fit the least-squares linear map from z back to the standardised data."""
+        share = (weight / weight.sum())[:, None]
+        ridge = 1e-6 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        gram = z.T @ (share * z) + ridge
+        self.mixing.copy_(torch.linalg.solve(gram, z.T @ (share * standard)).T)
 
     def data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the rows x of shape (n, D) whose latent is z, in float64."""
@@ -151,8 +175,8 @@ class HybridModel(nn.Module):
         """Draw n rows, shape (n, D), in float64; cells of tied columns lie on their lattice."""
         x = self.data(self.base.sample(n, context, generator), context)
         step = torch.where(self.lattice, self.step, 1.0)
-        rounded = self.origin + step * torch.round((x - self.origin) / step)
-        return torch.where(self.lattice, rounded, x)
+        level = self.origin + step * torch.round((x - self.origin) / step)
+        return torch.where(self.lattice, _as_written(level, self.origin, step), x)
 
     def _parts(
         self, x: Tensor, context: Tensor | None, copies: int = 1
@@ -164,15 +188,45 @@ class HybridModel(nn.Module):
 
 
 def _quasi_random(draws: int, features: int) -> Tensor:
-    """Return scrambled Sobol points of shape (draws, features), float64, always the same."""
+    """Return points in the unit cube, float64 of shape (draws, features), always the same.
+
+    Scrambled Sobol points as far as there are direction numbers, independent ones beyond.
+    """
     if draws == 0 or features == 0:
         return torch.empty(draws, features, dtype=torch.float64)
-    engine = torch.quasirandom.SobolEngine(features, scramble=True, seed=0)
-    return engine.draw(draws, dtype=torch.float64)
+    covered = min(features, torch.quasirandom.SobolEngine.MAXDIM)
+    engine = torch.quasirandom.SobolEngine(  # type: ignore[no-untyped-call]  # torch has no types
+        covered, scramble=True, seed=0
+    )
+    points = engine.draw(draws, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    rest = torch.rand(draws, features - covered, generator=generator, dtype=torch.float64)
+    return torch.cat([points, rest], dim=1)
+
+
+def _as_written(level: Tensor, origin: Tensor, step: Tensor) -> Tensor:
+    """Return points of lattices as their decimals are read: 5.1, not 5.1000000000000005.
+
+    A column whose step or origin is no decimal number keeps its values.
+
+    Parameters
+    ----------
+    level : Tensor of shape (n, D)
+        ``origin + k * step``.
+    origin, step : Tensor of shape (D,)
+    """
+    powers = origin.new_tensor([10.0**digits for digits in range(23)])[:, None]  # all exact
+    steps, origins = step * powers, origin * powers
+    fits = (steps - steps.round()).abs() <= 1e-12 * steps
+    fits &= steps < 1e9  # with more digits any number would do
+    fits &= (origins - origins.round()).abs() <= 1e-6 + 1e-15 * origins.abs()
+    power = powers[fits.int().argmax(0), 0]  # the fewest digits
+    # Whole numbers over a power of ten: the division gives the float that is nearest. No -0.0.
+    return torch.where(fits.any(0), torch.round(level * power) / power + 0.0, level)
 
 
 def check_contract(flow: Transform, event: Event, name: str, z: Tensor) -> None:
-    """Raise unless a built flow keeps the contract of shapes, types and finiteness.
+    """Raise unless a built flow keeps the contract of shapes, types and devices.
 
     Parameters
     ----------
@@ -204,14 +258,20 @@ def check_contract(flow: Transform, event: Event, name: str, z: Tensor) -> None:
         for what, tensor, shape in zip(
             ("its rows", "ladj"), result, (z.shape, z.shape[:1]), strict=True
         ):
-            if not isinstance(tensor, Tensor) or tensor.shape != shape or tensor.dtype != z.dtype:
-                seen = (
-                    f"{tuple(tensor.shape)} of {tensor.dtype}"
-                    if isinstance(tensor, Tensor)
-                    else type(tensor).__name__
-                )
+            expected = (tuple(shape), z.dtype, z.device)
+            seen = (
+                (tuple(tensor.shape), tensor.dtype, tensor.device)
+                if isinstance(tensor, Tensor)
+                else None
+            )
+            if seen != expected:
+                found = type(tensor).__name__ if seen is None else _described(*seen)
                 raise PluginContractError(
-                    f"{title} must return {what} of shape {tuple(shape)} and {z.dtype}, got {seen}"
+                    f"{title} must return {what} of {_described(*expected)}, got {found}"
                 )
         if not torch.equal(before, z):
             raise PluginContractError(f"{title} changed its input in place")
+
+
+def _described(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
+    return f"shape {shape} and {dtype} on {device}"

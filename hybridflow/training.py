@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from hybridflow.batches import Batches, Rows, levels, uniform_noise
 from hybridflow.callbacks import Callback
-from hybridflow.config import Choice, Config, Float
+from hybridflow.config import Choice, Config, Float, Int
 from hybridflow.errors import InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
 from hybridflow.model import HybridModel
@@ -34,19 +34,25 @@ class TrainingConfig(Config):
     ----------
     steps : int, default=2000
         Most optimiser steps.
+    epochs : int, default=200
+        Most passes over the rows; small tables take fewer steps.
     batch_size : int, default=256
         Rows per step; small tables are used whole.
     learning_rate : float, default=3e-3
         Peak of the schedule: linear warm-up, then a half cosine to zero.
     warmup : float, default=0.05
         Share of the steps that warm up.
-    weight_decay : float, default=1e-3
-        Decoupled decay per step, times the learning rate.
+    weight_decay : float, default=1.0
+        Decoupled decay of the matrices per step, times the learning rate.
+    settled : int, default=3000
+        Rows from which the flow learns at the full rate. In a hybrid of n
+        fewer rows (by weight), its learning rate and the gradient of the task
+        with respect to it are scaled by n / settled.
     clip : float, default=1.0
         Largest norm of the gradient.
-    validate_every : int, default=50
-        Steps between evaluations on the held-out rows.
-    patience : int, default=10
+    evaluations : int, default=40
+        Evaluations on the held-out rows, evenly spread.
+    patience : int, default=12
         Evaluations without a better value after which training stops.
     on_interrupt : {"raise", "keep"}, default="raise"
         After Ctrl-C the best weights so far are kept; ``"raise"`` then raises
@@ -60,13 +66,15 @@ class TrainingConfig(Config):
     """
 
     steps: Annotated[int, Field(ge=1)] = 2000
+    epochs: Annotated[int, Field(ge=1)] = 200
     batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0), Float(1e-5, 1e-1, log=True)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
+    settled: Annotated[int, Field(ge=1), Int(300, 30_000, log=True)] = 3000
     clip: Annotated[float, Field(gt=0)] = 1.0
-    validate_every: Annotated[int, Field(ge=1)] = 50
-    patience: Annotated[int, Field(ge=1)] = 10
+    evaluations: Annotated[int, Field(ge=1)] = 40
+    patience: Annotated[int, Field(ge=1)] = 12
     on_interrupt: Literal["raise", "keep"] = "raise"
 
 
@@ -159,6 +167,9 @@ class Trainer:
         self.held_out = held_out
         self.config = config
         self.density_scale = likelihood_weight / max(1, model.event.features)
+        # A small table has fewer rows than the flow has parameters. There the flow learns
+        # slowly and the task pulls it weakly, and the head learns on a flow that is nearly still.
+        self.pull = min(1.0, float(rows.weight.sum()) / config.settled)
         self.callbacks = callbacks
         self.full = keyed or len(rows) <= config.batch_size
         self.levels = levels(rows.x) if keyed and model.noised else None
@@ -168,12 +179,13 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         fused = device.type in ("cpu", "cuda") and bool(self.parameters)
         self.optimizer = (
-            torch.optim.AdamW(self.decayed(), lr=config.learning_rate, fused=fused)
+            torch.optim.AdamW(self.parameter_groups(), lr=config.learning_rate, fused=fused)
             if self.parameters
             else None
         )
         self.batches = Batches(rows, config.batch_size, self.generator)
-        self.state = TrainingState(steps=config.steps)
+        self.state = TrainingState(steps=self.planned_steps())
+        self.between = max(1, self.state.steps // config.evaluations)
 
     def run(self) -> TrainingState:
         """Train to the end, leaving the best weights in the model.
@@ -198,7 +210,7 @@ class Trainer:
                 while not self.finished():
                     self.take_step()
                     self.call("on_step_end")
-                    if state.step % self.config.validate_every == 0 or state.step == state.steps:
+                    if state.step % self.between == 0 or state.step == state.steps:
                         self.evaluate()
                         self.call("on_validation")
         finally:
@@ -213,12 +225,16 @@ class Trainer:
             )
         return state
 
+    def planned_steps(self) -> int:
+        """Return the most steps of this run."""
+        per_epoch = 1 if self.full else self.batches.count
+        return min(self.config.steps, self.config.epochs * per_epoch)
+
     def finished(self) -> bool:
         """Return whether to stop: out of steps, of patience, or interrupted."""
         state = self.state
         waited = state.step - state.best_step
-        patience = self.config.patience * self.config.validate_every
-        early = self.held_out is not None and state.best_value < math.inf and waited >= patience
+        early = self.held_out is not None and waited >= self.config.patience * self.between
         nothing = self.optimizer is None
         return state.interrupted or state.step >= state.steps or early or nothing
 
@@ -239,21 +255,26 @@ class Trainer:
             return
         state.skipped = 0
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate() * group["scale"]
+            group["lr"] = self.learning_rate() * group["share"]
         self.optimizer.step()
 
-    def decayed(self) -> list[dict[str, Any]]:
-        """Return the parameters in two groups: matrices of flow and head decay, all else not."""
-        import os
-        model = self.model
-        flow = {id(p) for p in model.flow.parameters()}
-        decay = self.config.weight_decay
-        rho = float(os.environ.get("RHO", 1)) if model.head is not None else 1.0
-        groups = []
-        for inside in (True, False):
-          for mat in (True, False):
-            groups.append({"params": [p for p in self.parameters if (id(p) in flow)==inside and (p.ndim>=2)==mat], "weight_decay": decay if mat else 0., "scale": rho if inside else 1.})
-        return [g for g in groups if g["params"]]
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the parameters with the decay and the share of the learning rate of each.
+
+        Matrices of flow and head decay, all else does not.
+        """
+        flow = {id(p) for p in self.model.flow.parameters()}
+        base = {id(p) for p in self.model.base.parameters()}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for parameter in self.parameters:
+            matrix = parameter.ndim >= 2 and id(parameter) not in base
+            decay = self.config.weight_decay if matrix else 0.0
+            share = self.pull if id(parameter) in flow and self.model.head is not None else 1.0
+            groups.setdefault((decay, share), []).append(parameter)
+        return [
+            {"params": parameters, "weight_decay": decay, "share": share}
+            for (decay, share), parameters in groups.items()
+        ]
 
     def learning_rate(self) -> float:
         """Return the learning rate of the current step."""
@@ -284,12 +305,8 @@ class Trainer:
         total = weight.sum()
         if total == 0:
             return None, density
-        import os
-        mode = os.environ.get("KAPPA", "1")
-        u = self.state.step / self.state.steps
-        kappa = u if mode == "lin" else (float(u >= float(mode[3:])) if mode.startswith("sw") else float(mode))
-        zt = z[:n].detach() + kappa * (z[:n] - z[:n].detach())
-        eta = model.head(zt, None, targets.offset)
+        held = z[:n].detach()
+        eta = model.predictor(held + self.pull * (z[:n] - held), None, targets.offset)
         return (weight * model.head.nll(eta, targets)).sum() / total, density
 
     def draw_noise(self, batch: Rows) -> Tensor | None:

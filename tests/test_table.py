@@ -75,7 +75,7 @@ def test_types_that_were_read(table: Any, dtypes: list[str] | None) -> None:
 def test_wide_integers() -> None:
     table = pl.DataFrame({"a": pl.Series([1, 2**70], dtype=pl.Int128)})
     np.testing.assert_array_equal(read_matrix(table)[0], [[1.0], [2.0**70]])
-    with pytest.raises(InputError, match="column 'x0' .*beyond the range of float64 at row 1"):
+    with pytest.raises(InputError, match=r"column 'x0' .*beyond the range of float64 at row 1"):
         read_matrix(np.array([[1], [10**400]], dtype=object))
 
 

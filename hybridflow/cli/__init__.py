@@ -4,11 +4,15 @@ Data goes to the standard output, all that is said about it to the standard
 error stream. Exit codes: 0 done; 1 the data, the settings or a file cannot be
 used; 2 wrong usage; 3 verification failed; 130 interrupted; 141 the reader of
 the output went away. Importing this imports none of the heavy libraries.
+
+The maths runs in one thread unless ``OMP_NUM_THREADS`` says otherwise: tensors
+are small, and more threads than free cores make it many times slower.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from hybridflow.cli.app import command
 
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # which torch reads when it is imported
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks is shown escaped.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         HybridClassifier,
         HybridRegressor,
     )
+    from hybridflow.registry import Kind
 
     Estimator: TypeAlias = HybridClassifier | HybridRegressor | FlowDensity | FlowOutlierDetector
 
@@ -84,14 +85,14 @@ def build(settings: Settings, task: Task, source: Source, *, progress: bool) -> 
     return kind(**params)
 
 
-def _component(kind: str, section: dict[str, Any], default: str, source: Source) -> Any:
+def _component(kind: Kind, section: dict[str, Any], default: str, source: Source) -> Any:
     """Return a name, or a config where parameters are given."""
     from hybridflow.registry import default_registry
 
     name = section.get("name", default)
     if not isinstance(name, str):
         raise ConfigError(f"{source.place((kind, 'name'))}: expected a name, got {name!r}")
-    spec, config = default_registry().resolve(kind, name)  # type: ignore[arg-type]
+    spec, config = default_registry().resolve(kind, name)
     parameters = {key: value for key, value in section.items() if key != "name"}
     if not parameters:
         return name

@@ -26,13 +26,13 @@ class Parts:
     ----------
     X : polars.DataFrame
         The features.
-    y : ndarray or None
-        The target; None, NaN for rows that are not labelled.
+    y : polars.Series or None
+        The target; null for rows that are not labelled.
     weight : ndarray or None
     """
 
     X: pl.DataFrame
-    y: NDArray[Any] | None
+    y: pl.Series | None
     weight: NDArray[Any] | None
 
 
@@ -79,15 +79,13 @@ def take_apart(
     return Parts(X, y, weights)
 
 
-def labels(series: pl.Series) -> NDArray[Any]:
-    """Return a target as an array in which whole numbers beside empty cells stay whole."""
-    import numpy as np
+def labels(series: pl.Series) -> pl.Series:
+    """Return a target in which whole numbers beside empty cells stay whole as an array, too."""
+    import polars as pl
 
     if series.null_count() and not series.dtype.is_float():
-        array = np.empty(series.len(), dtype=object)
-        array[:] = series.to_list()
-        return array
-    return np.asarray(series.to_numpy())
+        return pl.Series(series.name, series.to_list(), dtype=pl.Object)
+    return series
 
 
 def guess_task(series: pl.Series | None) -> tuple[Task, str]:

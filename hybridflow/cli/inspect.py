@@ -76,9 +76,11 @@ def _parameters(component: dict[str, Any]) -> str:
 
 
 def _target(target: dict[str, Any]) -> str:
+    name = ", ".join(target["names"])
     if target["kind"] == "classification":
         classes = target["classes"]
-        shown = ", ".join(str(label) for label in classes[:10])
-        return f"{len(classes)} classes: {shown}" + (", ..." if len(classes) > 10 else "")
-    text = f"numbers, mean {target['location'][0]:.4g}, standard deviation {target['scale'][0]:.4g}"
+        shown = ", ".join([*map(str, classes[:10]), *(["..."] if len(classes) > 10 else [])])
+        return f"{name}, {len(classes)} classes: {shown}"
+    mean, deviation = target["location"][0], target["scale"][0]
+    text = f"{name}, numbers, mean {mean:.4g}, standard deviation {deviation:.4g}"
     return text + (f", on a lattice of step {target['step']:g}" if target["step"] else "")

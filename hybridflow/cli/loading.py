@@ -59,8 +59,9 @@ def load_rows(
     frame = read_table(source)
     names = getattr(estimator, "feature_names_in_", None)
     with in_file(source):
+        beside = names is None and apart in frame.columns and frame.width > estimator.n_features_in_
         X, ignored = select(
-            frame.drop(apart) if apart is not None and names is None else frame,
+            frame.drop(apart) if apart is not None and beside else frame,
             None if names is None else [str(name) for name in names],
             estimator.n_features_in_,
         )
@@ -71,6 +72,15 @@ def load_rows(
     if ignored:
         talk(f"note: {shown(source)}: columns ignored: {listed(ignored)}")
     return frame, X
+
+
+def target_name(estimator: FlowEstimator) -> str | None:
+    """Return the name of the target that a model was fitted on, None for a model without one.
+
+    It is ``"y"`` where the target came without a name.
+    """
+    target = estimator.blueprint_.target
+    return None if target is None else target.names[0]
 
 
 def check_output(destination: str, format: Format | None, force: bool) -> None:

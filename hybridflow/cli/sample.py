@@ -39,16 +39,12 @@ def command(
     force: Force = False,
 ) -> None:
     """Draw new rows, with their target, from a model."""
-    import polars as pl
-
     from hybridflow.cli.loading import check_output, load_model
     from hybridflow.cli.tables import write_table
 
     check_output(output, format, force)
     estimator = load_model(model)
     frame = drawn(estimator, count, given, seed)
-    # 5.1 and not 5.1000000000000005, which a lattice of step 0.1 makes of it.
-    frame = frame.with_columns(pl.selectors.float().round_sig_figs(14))
     write_table(frame, output, format=format, force=force)
 
 
@@ -62,6 +58,7 @@ def drawn(estimator: FlowEstimator, count: int, given: str | None, seed: int) ->
     """
     import polars as pl
 
+    from hybridflow.cli.loading import target_name
     from hybridflow.cli.predict import plain
     from hybridflow.errors import InputError
     from hybridflow.estimators import (
@@ -74,7 +71,9 @@ def drawn(estimator: FlowEstimator, count: int, given: str | None, seed: int) ->
     if isinstance(estimator, HybridClassifier | HybridRegressor):
         y = None if given is None else target_of(estimator, given)
         X, targets = estimator.sample(count, y=y, random_state=seed)
-        name = "y" if "y" not in X.columns else "target"
+        name = target_name(estimator)
+        while name in X.columns:  # in training it came without a name
+            name = f"target_{name}"
         frame: pl.DataFrame = X.with_columns(pl.Series(name, plain(targets.tolist())))
         return frame
     assert isinstance(estimator, FlowDensity | FlowOutlierDetector)

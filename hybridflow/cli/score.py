@@ -28,7 +28,9 @@ def command(
     target: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Column with the true target: adds log_joint and the errors."
+            metavar="COLUMN",
+            help="Column with the true target: adds log_joint and the errors; '' for none. By "
+            "default the one that the model was fitted on, if the table has it without gaps.",
         ),
     ] = None,
     summary: Annotated[
@@ -40,25 +42,47 @@ def command(
 ) -> None:
     """Score each row by its log-density: the lower, the less usual.
 
-    log_density is log p(x) in nats, in the units of the data; log_joint, with --target, is
+    log_density is log p(x) in nats, in the units of the data; log_joint, with a target, is
     log p(x, y). Outlier detectors add their decision.
     """
     import polars as pl
 
     from hybridflow.cli.columns import labels
-    from hybridflow.cli.loading import check_output, load_model, load_rows
+    from hybridflow.cli.loading import check_output, load_model, load_rows, target_name
     from hybridflow.cli.tables import column, in_file, write_table
+    from hybridflow.errors import InputError
 
     check_output(output, format, force)
     estimator = load_model(model)
-    frame, X = load_rows(estimator, data, apart=target)
+    frame, X = load_rows(estimator, data, apart=target or target_name(estimator))
     with in_file(data):
-        y = None if target is None else labels(column(frame, target, option="--target"))
+        if target is None:
+            series = own_target(estimator, frame, X)
+        elif target in X.columns:
+            raise InputError(f"--target: {target!r} is a feature of the model")
+        else:
+            series = column(frame, target, option="--target") if target else None
+        y = None if series is None else labels(series).to_numpy()
         scores = row_scores(estimator, X, y)
         if summary:
             measures = {"rows": float(X.height), **averages(estimator, X, y, scores)}
             scores = pl.DataFrame({"measure": list(measures), "value": list(measures.values())})
     write_table(scores, output, format=format, force=force)
+
+
+def own_target(estimator: FlowEstimator, frame: pl.DataFrame, X: pl.DataFrame) -> pl.Series | None:
+    """Return the target that a model was fitted on if the table has it, in every row."""
+    from hybridflow.cli.failures import talk
+    from hybridflow.cli.loading import target_name
+
+    name = target_name(estimator)
+    if name is None or name not in frame.columns or name in X.columns:
+        return None
+    if empty := frame[name].null_count():
+        talk(f"note: {empty} rows have no {name!r}: scored without it")
+        return None
+    talk(f"note: target: {name!r}; --target '' scores without it")
+    return frame[name]
 
 
 def row_scores(estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None) -> pl.DataFrame:

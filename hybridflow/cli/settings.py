@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -16,8 +16,11 @@ from hybridflow.cli.options import ChosenTask
 from hybridflow.config import Config
 from hybridflow.errors import ConfigError, closest
 
+if TYPE_CHECKING:
+    from hybridflow.registry import Kind
+
 MAX_BYTES = 2**20
-COMPONENTS = ("flow", "base", "head")
+COMPONENTS: tuple[Kind, ...] = ("flow", "base", "head")
 _Config = TypeVar("_Config", bound=Config)
 _NAMED = (*COMPONENTS, "training")
 

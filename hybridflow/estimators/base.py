@@ -1,8 +1,5 @@
 """What all estimators share: reading tables, fitting members, scoring, sampling."""
 
-# ready for bundle: hybridflow.estimators.state has to_state(estimator) and
-# from_state(cls, document, tensors, registry).
-
 from __future__ import annotations
 
 import math
@@ -39,7 +36,7 @@ from hybridflow.estimators.parameters import (
 from hybridflow.estimators.splits import held_out_rows
 from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.model import HybridModel
-from hybridflow.registry import Registry, default_registry
+from hybridflow.registry import Kind, Registry, default_registry
 from hybridflow.specs import Target
 from hybridflow.table import (
     Matrix,
@@ -53,7 +50,7 @@ from hybridflow.training import History, TrainingConfig
 
 _FITTING: set[int] = set()
 _FITTING_LOCK = threading.Lock()
-_COMPONENTS = ("flow", "base", "head")
+_COMPONENTS: tuple[Kind, ...] = ("flow", "base", "head")
 
 
 class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
@@ -117,7 +114,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return config
         if name not in _COMPONENTS:
             raise ConfigError(f"{name} has no parameters of its own")
-        return self._registry().resolve(name, value)[1]  # type: ignore[arg-type]
+        return self._registry().resolve(name, value)[1]
 
     def _registry(self) -> Registry:
         return default_registry() if self.registry is None else self.registry
@@ -375,8 +372,14 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         save(self, path, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, registry: Registry | None = None) -> Self:
         """Read a fitted model of this class from a file.
+
+        Parameters
+        ----------
+        path : str or Path
+        registry : Registry, optional
+            Where component names resolve; the default one if not given.
 
         Raises
         ------
@@ -386,7 +389,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         from hybridflow.bundle import load
         from hybridflow.errors import IncompatibleModelError
 
-        estimator = load(path)
+        estimator = load(path, registry=registry)
         if not isinstance(estimator, cls):
             raise IncompatibleModelError(
                 f"{path} holds a {type(estimator).__name__}, not a {cls.__name__}; "

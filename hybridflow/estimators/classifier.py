@@ -19,6 +19,7 @@ from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import (
     batch_of_labels,
     classification_target,
+    name_of,
     read_labels,
     warn_if_reordered,
 )
@@ -178,7 +179,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
                 values,
                 dtypes,
                 head=self.head,
-                target=classification_target(labels),
+                target=classification_target(labels).replace(names=(name_of(y),)),
                 targets=batch_of_labels(labels),
                 weight=weight,
                 task_weight=weight * class_factors(self.class_weight, labels, weight),
@@ -197,18 +198,25 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of the class probabilities, shape (n, k)."""
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(self.predict_proba(X)))
+        return self._log_probabilities(self._read(X))
 
-    def _probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
-        total = np.zeros((len(x), len(self.classes_)))
+    def _laws(self, x: torch.Tensor) -> list[CategoricalLaw]:
+        laws = []
         with torch.no_grad():
             for model in self.models_:
                 assert model.head is not None
                 law = model.head.law(model.eta(x))
                 assert isinstance(law, CategoricalLaw)
-                total += law.probabilities
-        return total / len(self.models_)
+                laws.append(law)
+        return laws
+
+    def _probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
+        return np.asarray(np.mean([law.probabilities for law in self._laws(x)], axis=0))
+
+    def _log_probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
+        """Return the logarithm of the mean over members, also where that itself underflows."""
+        logs = [law.log_probabilities for law in self._laws(x)]
+        return np.asarray(np.logaddexp.reduce(logs, axis=0) - np.log(len(logs)))
 
     def score_joint(self, X: Any, y: Any) -> NDArray[np.float64]:
         """Return log p(x, y) = log p(x) + log p(y | x) of each row, shape (n,), in nats.
@@ -257,10 +265,10 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             known = self.classes_.tolist()
             if y not in known:
                 raise InputError(f"y={y!r} is not a class of the model; known are {known}")
-            code = known.index(y)
+            code, device = known.index(y), self.models_[0].step.device
             x = sample_given(
                 lambda n, rng: self._draw(n, rng)[0],
-                lambda rows: np.log(self._probabilities(rows)[:, code]),
+                lambda rows: self._log_probabilities(rows.to(device))[:, code],
                 n_samples,
                 check_seed(random_state),
                 bound=0.0,

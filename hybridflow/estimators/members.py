@@ -55,12 +55,8 @@ def fit_member(
     """
     model = blueprint.build(registry, seed).to(rows.x.device)
     mine = rows[train.to(rows.x.device)]
-    initialize(model, mine, seed)
     name = registry.resolve("flow", blueprint.flow)[0].name
-    with torch.no_grad():
-        z = model.preprocess(mine.x[:5])[0]
-    if model.event.features:
-        check_contract(model.flow, model.event, name, z)
+    initialize(model, mine, seed, name)
     model.network_to(dtype)
     trainer = Trainer(
         model,
@@ -98,8 +94,14 @@ def tame(model: HybridModel, rows: Rows) -> Rows:
 
 
 @torch.no_grad()
-def initialize(model: HybridModel, rows: Rows, seed: int) -> None:
-    """Give every part its data-dependent start, in order, in float64."""
+def initialize(model: HybridModel, rows: Rows, seed: int, name: str) -> None:
+    """Give every part its data-dependent start, in order, in float64.
+
+    Raises
+    ------
+    PluginContractError
+        If the flow, which is called `name`, does not keep its contract.
+    """
     x, weight, clean = rows.x, rows.weight, rows.x
     if model.noised:
         # The same few draws for every row keep a weight equal to a repetition.
@@ -114,9 +116,12 @@ def initialize(model: HybridModel, rows: Rows, seed: int) -> None:
     model.preprocess.initialize(x, weight=weight)
     standard = model.preprocess(x)[0].clamp(-_FAR, _FAR)
     model.flow.initialize(standard, weight=weight)
+    if model.event.features:
+        check_contract(model.flow, model.event, name, standard[:5])
     z, _ = model.flow(standard)
     model.base.initialize(z, weight=weight)
     if model.head is not None and rows.targets is not None:
+        model.fit_mixing(z, standard, weight)
         labelled = rows.targets.labelled
-        clean_z, _ = model.latent(clean[labelled])
+        clean_z = model.latent(clean[labelled])[0] @ model.mixing.T
         model.head.initialize(clean_z, None, rows.targets[labelled], rows.task_weight[labelled])

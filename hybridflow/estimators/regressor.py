@@ -18,6 +18,7 @@ from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import (
     batch_of_numbers,
+    name_of,
     read_numbers,
     regression_target,
     warn_if_reordered,
@@ -161,12 +162,13 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
             if not (labelled & (weight > 0)).any():
                 raise InputError("no labelled row has a positive sample_weight")
             self.n_labeled_ = int(labelled.sum())
+            target = regression_target(np.where(weight > 0, numbers, np.nan), weight)
             self._fit(
                 X,
                 values,
                 dtypes,
                 head=self.head,
-                target=regression_target(np.where(weight > 0, numbers, np.nan), weight),
+                target=target.replace(names=(name_of(y),)),
                 targets=batch_of_numbers(numbers),
                 weight=weight,
                 task_weight=weight,

@@ -15,12 +15,12 @@ from hybridflow.config import Config
 from hybridflow.errors import CorruptModelError
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.blueprint import Blueprint
-from hybridflow.registry import Registry
+from hybridflow.registry import Kind, Registry, default_registry
 from hybridflow.specs import Target
 from hybridflow.table import Schema
 from hybridflow.training import Record, TrainingConfig
 
-_COMPONENTS = ("flow", "base", "head")
+_COMPONENTS: tuple[Kind, ...] = ("flow", "base", "head")
 
 
 def to_state(estimator: FlowEstimator) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -89,8 +89,6 @@ def from_state(
     registry: Registry | None,
 ) -> FlowEstimator:
     """Return the estimator that `to_state` described, on the CPU."""
-    from hybridflow.registry import default_registry
-
     resolver = registry or default_registry()
     blueprint = blueprint_of(document, resolver)
     estimator = cls(**_restored(document["params"], resolver))
@@ -132,7 +130,7 @@ def _params(estimator: FlowEstimator) -> dict[str, Any]:
         plain = value.item() if isinstance(value, np.generic) else value
         if isinstance(plain, Config):
             if name in _COMPONENTS:
-                spec, _ = estimator._registry().resolve(name, plain)  # type: ignore[arg-type]
+                spec, _ = estimator._registry().resolve(name, plain)
                 params[name] = {"name": spec.name, "config": plain.model_dump(mode="json")}
             else:
                 params[name] = {"config": plain.model_dump(mode="json")}
@@ -150,7 +148,7 @@ def _restored(params: dict[str, Any], registry: Registry) -> dict[str, Any]:
         if not isinstance(value, dict):
             restored[name] = value
         elif name in _COMPONENTS:
-            spec, _ = registry.resolve(name, value["name"])  # type: ignore[arg-type]
+            spec, _ = registry.resolve(name, value["name"])
             restored[name] = spec.config.from_json(value["config"])
         elif name == "training":
             restored[name] = TrainingConfig.from_json(value["config"])

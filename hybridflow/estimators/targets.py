@@ -186,6 +186,12 @@ def regression_target(y: NDArray[np.float64], weight: NDArray[np.float64]) -> Ta
     )
 
 
+def name_of(y: Any) -> str:
+    """Return the name of a pandas or polars Series if that is a text, ``"y"`` for anything else."""
+    name = getattr(y, "name", None)
+    return str(name) if isinstance(name, str) and name else "y"
+
+
 def batch_of_labels(labels: Labels) -> TargetBatch:
     """Return the labels as targets."""
     return TargetBatch(

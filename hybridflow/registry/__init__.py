@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Sequence
-from typing import Any, NoReturn, Self, get_args
+from typing import Any, Literal, NoReturn, Self, get_args, overload
 
 import hybridflow
 from hybridflow.config import Config
@@ -21,7 +21,7 @@ from hybridflow.registry.listing import Entry, list_entries
 from hybridflow.registry.loading import Kind, collect
 from hybridflow.registry.plugins import Offer, Plugins
 from hybridflow.registry.versions import canonical
-from hybridflow.specs import Spec
+from hybridflow.specs import BaseSpec, FlowSpec, HeadSpec, Spec
 
 __all__ = ["Entry", "Kind", "Provider", "Registry", "default_registry"]
 
@@ -92,6 +92,24 @@ class Registry:
     @slow_after.setter
     def slow_after(self, seconds: float) -> None:
         self._plugins.slow_after = seconds
+
+    @overload
+    def resolve(
+        self, kind: Literal["flow"], component: str | Config
+    ) -> tuple[FlowSpec, Config]: ...
+
+    @overload
+    def resolve(
+        self, kind: Literal["base"], component: str | Config
+    ) -> tuple[BaseSpec, Config]: ...
+
+    @overload
+    def resolve(
+        self, kind: Literal["head"], component: str | Config
+    ) -> tuple[HeadSpec, Config]: ...
+
+    @overload
+    def resolve(self, kind: Kind, component: str | Config) -> tuple[Spec, Config]: ...
 
     def resolve(self, kind: Kind, component: str | Config) -> tuple[Spec, Config]:
         """Return the spec of a component and its config.

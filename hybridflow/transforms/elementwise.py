@@ -2,10 +2,10 @@
 
 A map neither owns parameters nor knows where they come from: `Coupling`,
 `MaskedAutoregressive` and `Affine` supply them. Parameters come
-*parameter-major*, shape (n_parameters, *x.shape), so that each is contiguous
-and x may be laid out feature-major, (d, n), which is what makes training fast.
-All maps are the identity at zero parameters, move far-away values by a bounded
-amount, and are increasing.
+*parameter-major*, shape ``(n_parameters, *x.shape)``, so that each is
+contiguous and x may be laid out feature-major, (d, n), which is what makes
+training fast. All maps are the identity at zero parameters, move far-away
+values by a bounded amount, and are increasing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ElementwiseMap(ABC):
         Parameters
         ----------
         x : Tensor of any shape
-        params : Tensor of shape (n_parameters, *x.shape)
+        params : Tensor of shape ``(n_parameters, *x.shape)``
 
         Returns
         -------
@@ -48,7 +48,7 @@ class ElementwiseMap(ABC):
         Parameters
         ----------
         y : Tensor of any shape
-        params : Tensor of shape (n_parameters, *y.shape)
+        params : Tensor of shape ``(n_parameters, *y.shape)``
 
         Returns
         -------

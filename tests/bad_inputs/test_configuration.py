@@ -84,9 +84,9 @@ def test_c01_before_fit(estimator: Any, call: str, tmp_path: Path) -> None:
 def test_c02_unknown_parameter(estimator: Any) -> None:
     with pytest.raises(TypeError, match="flaw"):
         estimator(flaw="maf")
-    with pytest.raises(ConfigError, match="invalid parameter 'flaw'.*did you mean 'flow'"):
+    with pytest.raises(ConfigError, match=r"invalid parameter 'flaw'.*did you mean 'flow'"):
         make(estimator).set_params(flaw="maf")
-    with pytest.raises(ConfigError, match="unknown parameter.*did you mean 'layers'"):
+    with pytest.raises(ConfigError, match=r"unknown parameter.*did you mean 'layers'"):
         make(estimator).set_params(flow__layer=3)
     with pytest.raises(ConfigError, match="device has no parameters of its own"):
         make(estimator).set_params(device__index=3)
@@ -178,9 +178,9 @@ def test_c09_from_gpu_to_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("seed", ["zero", 1.5, -1, np.random.default_rng(0)])
 def test_c10_invalid_seed(seed: Any, fitted: HybridClassifier) -> None:
-    with pytest.raises(ConfigError, match="random_state: .*pass a whole number"):
+    with pytest.raises(ConfigError, match=r"random_state: .*pass a whole number"):
         make(random_state=seed).fit(X, LABELS)
-    with pytest.raises(ConfigError, match="random_state: .*pass a whole number"):
+    with pytest.raises(ConfigError, match=r"random_state: .*pass a whole number"):
         fitted.sample(3, random_state=seed)
 
 

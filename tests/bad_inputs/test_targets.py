@@ -119,9 +119,9 @@ def test_y04_infinity(make: Any, infinite: float) -> None:
 
 def test_y05_one_class() -> None:
     for y in (np.ones(N, dtype=int), np.where(np.arange(N) < 9, np.nan, 1.0)):
-        with pytest.raises(InputError, match="only one class .*1.*use FlowDensity"):
+        with pytest.raises(InputError, match=r"only one class .*1.*use FlowDensity"):
             classifier().fit(X, y)
-    with pytest.raises(InputError, match="only one class .*positive weight"):
+    with pytest.raises(InputError, match=r"only one class .*positive weight"):
         classifier().fit(X, LABELS, sample_weight=LABELS)
 
 
@@ -205,7 +205,7 @@ def test_y10_mixed_labels(pair: list[Any], named: str) -> None:
     "label", [datetime.date(2020, 1, 1), 1j, pd.Timestamp("2020"), object(), frozenset({1})]
 )
 def test_y10_labels_of_other_types(label: Any) -> None:
-    with pytest.raises(InputError, match="Unknown label type|Complex data not supported"):
+    with pytest.raises(InputError, match=r"Unknown label type|Complex data not supported"):
         classifier().fit(X, pd.Series([label] * N))
 
 
@@ -218,7 +218,7 @@ def test_y11_labels_that_are_not_contiguous() -> None:
 
 
 def test_y12_continuous_labels() -> None:
-    with pytest.raises(InputError, match="Unknown label type: continuous.*HybridRegressor"):
+    with pytest.raises(InputError, match=r"Unknown label type: continuous.*HybridRegressor"):
         classifier().fit(X, NUMBERS)
 
 
@@ -326,7 +326,7 @@ def test_y23_a_large_mean_costs_no_precision() -> None:
     "y", [text(), NUMBERS.astype(str), pd.Series(pd.date_range("2020", periods=N))]
 )
 def test_regression_of_what_is_no_number(y: Any) -> None:
-    with pytest.raises(InputError, match="y must hold numbers, but it is .*HybridClassifier"):
+    with pytest.raises(InputError, match=r"y must hold numbers, but it is .*HybridClassifier"):
         regressor().fit(X, y)
 
 

@@ -47,7 +47,7 @@ def with_weight(row: int, value: float) -> np.ndarray:
 @each_estimator
 def test_w01_negative(estimator: Any) -> None:
     with pytest.raises(
-        InputError, match="Negative values .*sample_weight.* got -2, first at row 4"
+        InputError, match=r"Negative values .*sample_weight.* got -2, first at row 4"
     ):
         fit(estimator, with_weight(4, -2.0))
 

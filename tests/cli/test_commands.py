@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_fit_says_what_it_chose_and_saved(hybridflow, tables, tmp_path, fast):
     assert "task: classification ('kind' holds text" in outcome.said
     assert "best at step" in outcome.said
     assert f"saved: {model}" in outcome.said
-    assert "2 classes: high, low" in outcome.said
+    assert "kind, 2 classes: high, low" in outcome.said
     assert package.load(model).get_params()["flow"].layers == 2
 
 
@@ -197,7 +198,7 @@ def test_columns_are_matched_by_name(hybridflow, tables, tmp_path):
 
 def test_score_adds_the_joint_and_averages(hybridflow, tables):
     arguments = ["score", tables / "regressor.hflow", tables / "numbers.csv"]
-    assert hybridflow(*arguments).table.columns == ["log_density"]
+    assert hybridflow(*arguments, "--target", "").table.columns == ["log_density"]
     joint = hybridflow(*arguments, "--target", "y").table
     assert joint.columns == ["log_density", "log_joint"]
     summary = dict(hybridflow(*arguments, "--target", "y", "--summary").table.iter_rows())
@@ -208,6 +209,28 @@ def test_score_adds_the_joint_and_averages(hybridflow, tables):
     error = package.load(tables / "regressor.hflow").predict(table.drop("y")) - table["y"]
     assert np.isclose(summary["rmse"], np.sqrt((error**2).mean()))
     assert np.isclose(summary["mae"], error.abs().mean())
+
+
+def test_score_finds_the_target_of_the_fit(hybridflow, tables, tmp_path):
+    arguments = ["score", tables / "classifier.hflow"]
+    found = hybridflow(*arguments, tables / "classes.csv")
+    assert "note: target: 'kind'" in found.said
+    assert found.out == hybridflow(*arguments, tables / "classes.csv", "--target", "kind").out
+    table = pl.read_csv(tables / "classes.csv")
+    for name, changed, note in (
+        ("gaps", table.with_columns(kind=pl.when(pl.int_range(pl.len()) > 1).then("kind")), "2 "),
+        ("without", table.drop("kind"), ""),
+        ("renamed", table.rename({"kind": "sort"}), "note: .*columns ignored: sort"),
+    ):
+        changed.write_csv(tmp_path / f"{name}.csv")
+        outcome = hybridflow(*arguments, tmp_path / f"{name}.csv")
+        assert outcome.table.columns == ["log_density"]
+        assert re.search(note, outcome.said)
+    outcome = hybridflow(*arguments, tmp_path / "renamed.csv", "--target", "sort")
+    assert outcome.out == found.out
+    outcome = hybridflow(*arguments, tables / "classes.csv", "--target", "a")
+    assert outcome.code == 1
+    assert "--target: 'a' is a feature of the model" in outcome.said
 
 
 def test_score_of_classes_and_outliers(hybridflow, tables):
@@ -249,7 +272,8 @@ def test_sample_draws_rows_with_their_target(hybridflow, tables):
 
 def test_sample_given_a_target(hybridflow, tables):
     drawn = hybridflow("sample", tables / "classifier.hflow", "-n", "5", "--given", "low")
-    assert set(drawn.table["y"]) == {"low"}
+    assert drawn.table.columns == ["a", "b", "c", "kind"]
+    assert set(drawn.table["kind"]) == {"low"}
     drawn = hybridflow("sample", tables / "regressor.hflow", "-n", "2", "--given", "0.5")
     assert set(drawn.table["y"]) == {0.5}
     for model, given in (("classifier", "lo"), ("regressor", "much"), ("density", "1")):
@@ -279,6 +303,29 @@ def test_a_model_fitted_on_an_array_takes_columns_by_position(hybridflow, tables
     assert outcome.code == 1
     assert "the table has 4 columns, but the model was fitted on 3" in outcome.said
     assert hybridflow("sample", tmp_path / "m.hflow", "-n", "1").table.columns == ["x0", "x1", "x2"]
+
+
+def test_a_target_without_a_name_is_called_y(hybridflow, tables, tmp_path):
+    table = pl.read_csv(tables / "numbers.csv").rename({"a": "y", "y": "a"})
+    training = package.TrainingConfig(steps=5)
+    model = package.HybridRegressor("nice", training=training, random_state=0)
+    model.fit(table[["b", "c"]], table["a"].to_numpy()).save(tmp_path / "m.hflow")
+    assert hybridflow("sample", tmp_path / "m.hflow").table.columns == ["b", "c", "y"]
+    model.fit(table[["y", "c"]], table["a"].to_numpy()).save(tmp_path / "m.hflow")
+    assert hybridflow("sample", tmp_path / "m.hflow").table.columns == ["y", "c", "target_y"]
+    table.write_csv(tmp_path / "t.csv")  # its column y is a feature
+    scores = hybridflow("score", tmp_path / "m.hflow", tmp_path / "t.csv").table
+    assert scores.columns == ["log_density"]
+    model.fit(table[["b", "c"]].to_numpy(), table["a"].to_numpy()).save(tmp_path / "m.hflow")
+    for columns, expected in (
+        ("bc", ["log_density"]),
+        ("bca", ["log_density", "log_joint"]),
+        ("ca", ["log_density"]),
+    ):
+        named = table[list(columns)].rename({"a": "y"} if "a" in columns else {})
+        named.write_csv(tmp_path / "t.csv")
+        scores = hybridflow("score", tmp_path / "m.hflow", tmp_path / "t.csv").table
+        assert scores.columns == expected
 
 
 def test_a_model_fitted_on_pandas_needs_no_pandas(hybridflow, tables, tmp_path, monkeypatch):

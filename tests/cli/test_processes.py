@@ -27,6 +27,23 @@ def test_light_commands_import_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, "1"), ("2", "2")], ids=["unset", "two"])
+def test_the_maths_runs_in_one_thread_unless_asked_otherwise(tables, asked, threads):
+    code = (
+        "import sys\nfrom hybridflow.cli import main\n"
+        f"try: main(['verify', '-q', {str(tables / 'density.hflow')!r}])\n"
+        "except SystemExit: print(sys.modules['torch'].get_num_threads())"
+    )
+    left_out = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    if asked is not None:
+        environment["OMP_NUM_THREADS"] = asked
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [threads]
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_large_output_arrives_whole(start, tables, unbuffered):
     process = start(

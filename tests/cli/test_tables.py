@@ -274,4 +274,4 @@ def test_names_with_commas_spaces_and_other_letters(hybridflow, tables, tmp_path
     fit = ["fit", tmp_path / "t.csv", "--target", "prix €", "--columns", 'c,"größe, cm"']
     assert hybridflow(*fit, "-o", model, *fast).code == 0
     drawn = hybridflow("sample", model, "-n", "2").table
-    assert drawn.columns == ["c", "größe, cm", "y"]
+    assert drawn.columns == ["c", "größe, cm", "prix €"]

@@ -168,8 +168,8 @@ def test_sample_weight_is_routed_through_a_search() -> None:
 
 def test_only_weights_are_metadata() -> None:
     requests = make().get_metadata_routing()
-    assert requests.consumes("fit", ["sample_weight"]) == {"sample_weight"}
-    assert requests.consumes("inverse_transform", ["Z"]) == set()
+    assert list(requests.fit.requests) == ["sample_weight"]
+    assert list(requests.inverse_transform.requests) == []
 
 
 def test_class_weight_moves_the_decision() -> None:

@@ -115,5 +115,5 @@ def test_splitters_that_do_not_split() -> None:
         split(Broken())
     with pytest.raises(ConfigError, match=r"validation: Raising.split failed: KeyError"):
         split(Raising())
-    with pytest.raises(ConfigError, match="validation: KFold.split failed: ValueError"):
+    with pytest.raises(ConfigError, match=r"validation: KFold.split failed: ValueError"):
         split(KFold(5), n=3)
