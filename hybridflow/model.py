@@ -151,7 +151,8 @@ class HybridModel(nn.Module):
         """
         if self.head is None:
             raise TypeError("a density model has no head")
-        return self.head(z @ self.mixing.to(z.dtype).T, context, offset)
+        eta: Tensor = self.head(z @ self.mixing.to(z.dtype).T, context, offset)
+        return eta
 
     @torch.no_grad()
     def fit_mixing(self, z: Tensor, standard: Tensor, weight: Tensor) -> None:

@@ -12,120 +12,19 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from hybridflow.batches import Batches, Rows, levels, uniform_noise
 from hybridflow.callbacks import Callback
-from hybridflow.config import Choice, Config, Float, Int
 from hybridflow.errors import InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
+from hybridflow.history import History, Record, TrainingConfig, TrainingState
 from hybridflow.model import HybridModel
 
-
-class TrainingConfig(Config):
-    """How a model is trained.
-
-    Parameters
-    ----------
-    steps : int, default=2000
-        Most optimiser steps.
-    epochs : int, default=200
-        Most passes over the rows; small tables take fewer steps.
-    batch_size : int, default=256
-        Rows per step; small tables are used whole.
-    learning_rate : float, default=3e-3
-        Peak of the schedule: linear warm-up, then a half cosine to zero.
-    warmup : float, default=0.05
-        Share of the steps that warm up.
-    weight_decay : float, default=1.0
-        Decoupled decay of the matrices per step, times the learning rate.
-    settled : int, default=3000
-        Rows from which the flow learns at the full rate. In a hybrid of n
-        fewer rows (by weight), its learning rate and the gradient of the task
-        with respect to it are scaled by n / settled.
-    clip : float, default=1.0
-        Largest norm of the gradient.
-    evaluations : int, default=40
-        Evaluations on the held-out rows, evenly spread.
-    patience : int, default=12
-        Evaluations without a better value after which training stops.
-    on_interrupt : {"raise", "keep"}, default="raise"
-        After Ctrl-C the best weights so far are kept; ``"raise"`` then raises
-        KeyboardInterrupt, ``"keep"`` only warns.
-
-    Examples
-    --------
-    >>> from hybridflow import TrainingConfig
-    >>> TrainingConfig(steps=500).learning_rate
-    0.003
-    """
-
-    steps: Annotated[int, Field(ge=1)] = 2000
-    epochs: Annotated[int, Field(ge=1)] = 200
-    batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
-    learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
-    settled: Annotated[int, Field(ge=1), Int(300, 30_000, log=True)] = 3000
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    evaluations: Annotated[int, Field(ge=1)] = 40
-    patience: Annotated[int, Field(ge=1)] = 12
-    on_interrupt: Literal["raise", "keep"] = "raise"
-
-
-class Record(Config):
-    """One evaluation.
-
-    Parameters
-    ----------
-    step : int
-        Optimiser steps taken so far.
-    value : float
-        The loss on the held-out rows, or on the training rows where none are
-        held out: ``task + likelihood_weight / D * density``.
-    task : float or None
-        Mean -log p(y | x) in nats, None without a head.
-    density : float
-        Mean -log p(x) in nats, of tied columns with noise.
-    learning_rate : float
-    """
-
-    step: int
-    value: float
-    task: float | None
-    density: float
-    learning_rate: float
-
-
-History = list[Record]
-
-
-@dataclass
-class TrainingState:
-    """All that resuming needs; a run that is resumed equals one that was not stopped.
-
-    ``tensors`` and ``document`` in `capture` are what a checkpoint stores: the
-    first as safetensors, the second as JSON.
-    """
-
-    steps: int
-    step: int = 0
-    factor: float = 1.0
-    """What the learning rate was multiplied with after non-finite steps."""
-    skipped: int = 0
-    """Non-finite steps in a row."""
-    restarts: int = 0
-    best_value: float = math.inf
-    best_step: int = 0
-    interrupted: bool = False
-    history: History = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """The best weights so far."""
+__all__ = ["History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
 
 class Trainer:
@@ -247,7 +146,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         task, density = self.losses(batch, self.draw_noise(batch))
         loss = self.density_scale * density if task is None else task + self.density_scale * density
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         state.step += 1
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
@@ -337,8 +236,8 @@ class Trainer:
         self.optimizer.state.clear()
         if state.restarts > 3:
             raise TrainingDivergedError(
-                f"the loss was not finite at step {state.step} after {state.restarts - 1} restarts; "
-                "the best finite weights are kept. Lower training__learning_rate "
+                f"the loss was not finite at step {state.step} after {state.restarts - 1} "
+                "restarts; the best finite weights are kept. Lower training__learning_rate "
                 f"(now {self.config.learning_rate:g}) or look for extreme values in X"
             )
 
@@ -378,56 +277,3 @@ class Trainer:
         """Call one hook of every callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(self.state)
-
-    def capture(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the whole state as plain JSON and tensors.
-
-        Returns
-        -------
-        document : dict
-        tensors : dict of str to Tensor
-        """
-        state = self.state
-        document = {
-            name: getattr(state, name)
-            for name in ("steps", "step", "factor", "skipped", "restarts", "best_step")
-        }
-        document["best_value"] = None if state.best_value == math.inf else state.best_value
-        document["history"] = [record.model_dump() for record in state.history]
-        document["position"] = self.batches.position
-        tensors = {f"model.{k}": v.detach().clone() for k, v in self.model.state_dict().items()}
-        tensors |= {f"best.{k}": v.clone() for k, v in state.best.items()}
-        tensors["generator"] = self.generator.get_state()
-        tensors["order"] = self.batches.order.clone()
-        tensors["unlabelled_order"] = self.batches.unlabelled_order.clone()
-        if self.optimizer is not None:
-            for i, parameter in enumerate(self.parameters):
-                for key, value in self.optimizer.state.get(parameter, {}).items():
-                    tensors[f"optimizer.{i}.{key}"] = value.clone()
-        return document, tensors
-
-    def restore(self, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Continue from what `capture` returned."""
-        history = [Record(**record) for record in document["history"]]
-        best_value = math.inf if document["best_value"] is None else document["best_value"]
-        numbers = {k: v for k, v in document.items() if k not in ("history", "position")}
-        best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        self.state = TrainingState(
-            **{**numbers, "best_value": best_value, "history": history, "best": best}
-        )
-        self.model.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        )
-        self.generator.set_state(tensors["generator"])
-        self.batches.position = document["position"]
-        self.batches.order = tensors["order"].clone()
-        self.batches.unlabelled_order = tensors["unlabelled_order"].clone()
-        for i, parameter in enumerate(self.parameters):
-            prefix = f"optimizer.{i}."
-            saved = {
-                k.removeprefix(prefix): v.clone()
-                for k, v in tensors.items()
-                if k.startswith(prefix)
-            }
-            if saved and self.optimizer is not None:
-                self.optimizer.state[parameter] = saved

@@ -31,9 +31,9 @@ class Gaussianize(Transform):
     Knots lie evenly in z. A feature of m distinct values gets
     :math:`2 m^{1/3}` of them, `knots` at most, and is left affine if these are
     fewer than four; the knots are shrunk towards :math:`z = u` by
-    :math:`300 / (300 + m)`. The tails are never steeper than that line. Knots that would make g steeper than 20 are merged, so
-    near-ties cannot create an unbounded density. Computes in float64, whatever
-    the dtype of x.
+    :math:`300 / (300 + m)`. The tails are never steeper than that line. Knots
+    that would make g steeper than 20 are merged, so near-ties cannot create an
+    unbounded density. Computes in float64, whatever the dtype of x.
 
     Parameters
     ----------

@@ -1,0 +1,64 @@
+"""The whole state of a training run as plain JSON and tensors, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from hybridflow.history import Record, TrainingState
+from hybridflow.training import Trainer
+
+
+def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return all that a run needs to go on: state, weights, optimiser, random state, order.
+
+    Returns
+    -------
+    document : dict
+    tensors : dict of str to Tensor
+    """
+    state = trainer.state
+    document = {
+        name: getattr(state, name)
+        for name in ("steps", "step", "factor", "skipped", "restarts", "best_step")
+    }
+    document["best_value"] = None if state.best_value == math.inf else state.best_value
+    document["history"] = [record.model_dump() for record in state.history]
+    document["position"] = trainer.batches.position
+    tensors = {f"model.{k}": v.detach().clone() for k, v in trainer.model.state_dict().items()}
+    tensors |= {f"best.{k}": v.clone() for k, v in state.best.items()}
+    tensors["generator"] = trainer.generator.get_state()
+    tensors["order"] = trainer.batches.order.clone()
+    tensors["unlabelled_order"] = trainer.batches.unlabelled_order.clone()
+    if trainer.optimizer is not None:
+        for i, parameter in enumerate(trainer.parameters):
+            for key, value in trainer.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{i}.{key}"] = value.clone()
+    return document, tensors
+
+
+def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Continue from what `capture` returned."""
+    history = [Record(**record) for record in document["history"]]
+    best_value = math.inf if document["best_value"] is None else document["best_value"]
+    numbers = {k: v for k, v in document.items() if k not in ("history", "position")}
+    best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+    trainer.state = TrainingState(
+        **{**numbers, "best_value": best_value, "history": history, "best": best}
+    )
+    trainer.model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
+    trainer.generator.set_state(tensors["generator"])
+    trainer.batches.position = document["position"]
+    trainer.batches.order = tensors["order"].clone()
+    trainer.batches.unlabelled_order = tensors["unlabelled_order"].clone()
+    for i, parameter in enumerate(trainer.parameters):
+        prefix = f"optimizer.{i}."
+        saved = {
+            k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)
+        }
+        if saved and trainer.optimizer is not None:
+            trainer.optimizer.state[parameter] = saved

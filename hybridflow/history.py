@@ -1,0 +1,112 @@
+"""How a model is trained, and the record of how that went. Plain data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from hybridflow.config import Choice, Config, Float, Int
+
+
+class TrainingConfig(Config):
+    """How a model is trained.
+
+    Parameters
+    ----------
+    steps : int, default=2000
+        Most optimiser steps.
+    epochs : int, default=200
+        Most passes over the rows; small tables take fewer steps.
+    batch_size : int, default=256
+        Rows per step; small tables are used whole.
+    learning_rate : float, default=3e-3
+        Peak of the schedule: linear warm-up, then a half cosine to zero.
+    warmup : float, default=0.05
+        Share of the steps that warm up.
+    weight_decay : float, default=1.0
+        Decoupled decay of the matrices per step, times the learning rate.
+    settled : int, default=3000
+        Rows from which the flow learns at the full rate. In a hybrid of n
+        fewer rows (by weight), its learning rate and the gradient of the task
+        with respect to it are scaled by n / settled.
+    clip : float, default=1.0
+        Largest norm of the gradient.
+    evaluations : int, default=40
+        Evaluations on the held-out rows, evenly spread.
+    patience : int, default=12
+        Evaluations without a better value after which training stops.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        After Ctrl-C the best weights so far are kept; ``"raise"`` then raises
+        KeyboardInterrupt, ``"keep"`` only warns.
+
+    Examples
+    --------
+    >>> from hybridflow import TrainingConfig
+    >>> TrainingConfig(steps=500).learning_rate
+    0.003
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 2000
+    epochs: Annotated[int, Field(ge=1)] = 200
+    batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
+    learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
+    settled: Annotated[int, Field(ge=1), Int(300, 30_000, log=True)] = 3000
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    evaluations: Annotated[int, Field(ge=1)] = 40
+    patience: Annotated[int, Field(ge=1)] = 12
+    on_interrupt: Literal["raise", "keep"] = "raise"
+
+
+class Record(Config):
+    """One evaluation.
+
+    Parameters
+    ----------
+    step : int
+        Optimiser steps taken so far.
+    value : float
+        The loss on the held-out rows, or on the training rows where none are
+        held out: ``task + likelihood_weight / D * density``.
+    task : float or None
+        Mean -log p(y | x) in nats, None without a head.
+    density : float
+        Mean -log p(x) in nats, of tied columns with noise.
+    learning_rate : float
+    """
+
+    step: int
+    value: float
+    task: float | None
+    density: float
+    learning_rate: float
+
+
+History = list[Record]
+
+
+@dataclass
+class TrainingState:
+    """All that resuming needs; a run that is resumed equals one that was not stopped.
+
+    `hybridflow.checkpoint.capture` adds weights, optimiser and random state to it.
+    """
+
+    steps: int
+    step: int = 0
+    factor: float = 1.0
+    """What the learning rate was multiplied with after non-finite steps."""
+    skipped: int = 0
+    """Non-finite steps in a row."""
+    restarts: int = 0
+    best_value: float = math.inf
+    best_step: int = 0
+    interrupted: bool = False
+    history: History = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The best weights so far."""
