@@ -21,14 +21,30 @@ from hybridflow.errors import (
 from hybridflow.table import Column, Matrix
 
 SMALL = 200
-"""Fewest distinct rows for mini-batches and a held-out part."""
+"""Most distinct rows that are trained on whole, in float64, with no share held out."""
 
 _DEPENDENT = 1e-8  # share of variance left unexplained below which a column is dependent
 _NOISE_FLOOR = 0.01  # width of the noise on a dependent column, in standard deviations
 
 
 def distinct_rows(values: Matrix) -> NDArray[np.intp]:
-    """Return the position of the first of each set of equal rows, in order."""
+    """Return the position of the first of each set of equal rows, in order.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, d)
+
+    Returns
+    -------
+    ndarray of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridflow.audit import distinct_rows
+    >>> distinct_rows(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]]))
+    array([0, 1])
+    """
     _, first = np.unique(values, axis=0, return_index=True)
     return np.sort(first)
 
@@ -39,6 +55,7 @@ def lattice_step(values: Matrix) -> float:
     Parameters
     ----------
     values : ndarray of shape (n,)
+        Of one column.
 
     Returns
     -------

@@ -42,7 +42,8 @@ class Batches:
     """Positions of the rows of each batch: a fresh permutation per epoch.
 
     Labelled and unlabelled rows are spread evenly, so that every batch
-    contains labelled rows while there are any.
+    contains labelled rows while there are any, and an epoch contains every
+    row: once, or more often where there are fewer than batches.
     """
 
     def __init__(self, rows: Rows, size: int, generator: torch.Generator) -> None:
@@ -54,8 +55,6 @@ class Batches:
         self.unlabelled = (~labelled).nonzero().squeeze(1)
         self.generator = generator
         self.count = max(1, n // size)
-        self.share = max(1, round(size * len(self.labelled) / n))
-        self.rest = min(size - self.share, len(self.unlabelled)) if len(self.unlabelled) else 0
         self.position = 0
         self.order = torch.empty(0, dtype=torch.int64)
         self.unlabelled_order = torch.empty(0, dtype=torch.int64)
@@ -63,31 +62,34 @@ class Batches:
     def draw(self) -> Tensor:
         """Return the positions of the next batch."""
         if self.position == 0:
-            self.order = self._shuffled(self.labelled, self.share)
-            self.unlabelled_order = self._shuffled(self.unlabelled, self.rest)
+            self.order = self._shuffled(self.labelled)
+            if len(self.labelled) < self.count:
+                self.order = self.order.repeat(-(-self.count // len(self.order)))[: self.count]
+            self.unlabelled_order = self._shuffled(self.unlabelled)
         i = self.position
         self.position = (i + 1) % self.count
-        return torch.cat(
-            [
-                self.order[i * self.share : (i + 1) * self.share],
-                self.unlabelled_order[i * self.rest : (i + 1) * self.rest],
-            ]
-        )
+        return torch.cat([self._part(self.order, i), self._part(self.unlabelled_order, i)])
 
-    def _shuffled(self, rows: Tensor, share: int) -> Tensor:
-        """Return enough rows for an epoch; a short list is gone through again."""
-        needed = share * self.count
-        parts, have = [], 0
-        while have < needed:
-            parts.append(rows[torch.randperm(len(rows), generator=self.generator)])
-            have += len(rows)
-        return torch.cat(parts)[:needed] if parts else rows[:0]
+    def _shuffled(self, rows: Tensor) -> Tensor:
+        return rows[torch.randperm(len(rows), generator=self.generator)]
+
+    def _part(self, order: Tensor, i: int) -> Tensor:
+        """Return the i-th of the parts that are as even as can be."""
+        return order[i * len(order) // self.count : (i + 1) * len(order) // self.count]
 
 
 def uniform_noise(generator: torch.Generator, rows: Rows) -> Tensor:
     """Return noise on [0, 1) for every cell."""
     uniform = torch.rand(rows.x.shape, generator=generator, dtype=torch.float64)
     return uniform.to(rows.x.device)
+
+
+def keyed_noise(generator: torch.Generator, levels: Tensor) -> Tensor:
+    """Return noise on [0, 1) that is the same for equal cells of a column; see `levels`."""
+    table = torch.rand(
+        int(levels.max()) + 1, levels.shape[1], generator=generator, dtype=torch.float64
+    )
+    return table.to(levels.device).gather(0, levels)
 
 
 def levels(x: Tensor) -> Tensor:

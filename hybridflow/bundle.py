@@ -51,6 +51,10 @@ class Verification:
         Rows asked again.
     differences : dict of str to float
         Largest difference of each answer, relative to 1 + its magnitude.
+
+    Examples
+    --------
+    See `verify`.
     """
 
     estimator: str
@@ -151,6 +155,17 @@ def load(path: str | os.PathLike[str], *, registry: Registry | None = None) -> F
     -----
     PluginVersionWarning
         If a plugin is installed in another version, and all checks passed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from hybridflow import FlowDensity, TrainingConfig, load
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> model = FlowDensity("nice", training=TrainingConfig(steps=5), random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model.hflow")
+    ...     type(load(f"{folder}/model.hflow")).__name__
+    'FlowDensity'
     """
     estimator, verification = _load(path, registry)
     if verification.other_versions:
@@ -181,6 +196,18 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
     ------
     ModelFileError, OSError
         As `load`, for what concerns the file alone.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from hybridflow import FlowDensity, TrainingConfig
+    >>> from hybridflow.bundle import inspect
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> model = FlowDensity("nice", training=TrainingConfig(steps=5), random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model.hflow")
+    ...     inspect(f"{folder}/model.hflow")["components"]["flow"]["name"]
+    'nice'
     """
     return read_document(path)
 
@@ -203,6 +230,19 @@ def verify(path: str | os.PathLike[str], *, registry: Registry | None = None) ->
     ------
     ModelFileError, PluginError, OSError
         As `load`.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from hybridflow import FlowDensity, TrainingConfig
+    >>> from hybridflow.bundle import verify
+    >>> X = np.random.default_rng(0).normal(size=(50, 2))
+    >>> model = FlowDensity("nice", training=TrainingConfig(steps=5), random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model.hflow")
+    ...     found = verify(f"{folder}/model.hflow")
+    >>> found.estimator, found.probe_rows
+    ('FlowDensity', 8)
     """
     return _load(path, registry)[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hybridflow.history import Record, TrainingState
@@ -14,10 +15,38 @@ from hybridflow.training import Trainer
 def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return all that a run needs to go on: state, weights, optimiser, random state, order.
 
+    Parameters
+    ----------
+    trainer : Trainer
+        Between two steps.
+
     Returns
     -------
     document : dict
+        Plain JSON.
     tensors : dict of str to Tensor
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.batches import Rows
+    >>> from hybridflow.checkpoint import capture
+    >>> from hybridflow.densities import StudentT
+    >>> from hybridflow.model import HybridModel
+    >>> from hybridflow.specs import Event
+    >>> from hybridflow.training import Trainer, TrainingConfig
+    >>> from hybridflow.transforms import Identity, Standardize
+    >>> model = HybridModel(
+    ...     Event.real(1), Standardize(1), Identity(), StudentT(1), None,
+    ...     step=torch.zeros(1), lattice=torch.zeros(1, dtype=torch.bool), origin=torch.zeros(1),
+    ... )
+    >>> weight = torch.ones(64, dtype=torch.float64)
+    >>> rows = Rows(torch.linspace(-2, 2, 64)[:, None].double(), None, weight, weight)
+    >>> config = TrainingConfig(steps=10)
+    >>> trainer = Trainer(model, rows, None, config, likelihood_weight=1.0, seed=0)
+    >>> document, tensors = capture(trainer)
+    >>> document["step"], "generator" in tensors
+    (0, True)
     """
     state = trainer.state
     document = {
@@ -27,20 +56,28 @@ def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     document["best_value"] = None if state.best_value == math.inf else state.best_value
     document["history"] = [record.model_dump() for record in state.history]
     document["position"] = trainer.batches.position
-    tensors = {f"model.{k}": v.detach().clone() for k, v in trainer.model.state_dict().items()}
-    tensors |= {f"best.{k}": v.clone() for k, v in state.best.items()}
+    tensors = {f"model.{k}": _copy(v) for k, v in trainer.model.state_dict().items()}
+    tensors |= {f"best.{k}": _copy(v) for k, v in state.best.items()}
     tensors["generator"] = trainer.generator.get_state()
     tensors["order"] = trainer.batches.order.clone()
     tensors["unlabelled_order"] = trainer.batches.unlabelled_order.clone()
     if trainer.optimizer is not None:
         for i, parameter in enumerate(trainer.parameters):
             for key, value in trainer.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{i}.{key}"] = value.clone()
+                tensors[f"optimizer.{i}.{key}"] = _copy(value)
     return document, tensors
 
 
 def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Continue from what `capture` returned."""
+    """Continue from what `capture` returned; the run ends as if it had not been stopped.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Made of the same model, rows and settings as the one that was captured.
+    document : dict
+    tensors : dict of str to Tensor
+    """
     history = [Record(**record) for record in document["history"]]
     best_value = math.inf if document["best_value"] is None else document["best_value"]
     numbers = {k: v for k, v in document.items() if k not in ("history", "position")}
@@ -62,3 +99,8 @@ def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tenso
         }
         if saved and trainer.optimizer is not None:
             trainer.optimizer.state[parameter] = saved
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a copy that files of tensors take: dense, and sharing memory with no other."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)

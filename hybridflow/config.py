@@ -13,7 +13,20 @@ from hybridflow.errors import ConfigError, closest
 
 @dataclass(frozen=True)
 class Int:
-    """A whole number to search from `low` to `high`, both included."""
+    """A whole number to search from `low` to `high`, both included.
+
+    Parameters
+    ----------
+    low, high : int
+    log : bool, default=False
+        Whether ratios count, not differences.
+
+    Examples
+    --------
+    >>> from hybridflow.config import Int
+    >>> Int(16, 256, log=True)
+    Int(low=16, high=256, log=True)
+    """
 
     low: int
     high: int
@@ -22,7 +35,20 @@ class Int:
 
 @dataclass(frozen=True)
 class Float:
-    """A real number to search from `low` to `high`."""
+    """A real number to search from `low` to `high`.
+
+    Parameters
+    ----------
+    low, high : float
+    log : bool, default=False
+        Whether ratios count, not differences.
+
+    Examples
+    --------
+    >>> from hybridflow.config import Float
+    >>> Float(1e-4, 1e-2, log=True)
+    Float(low=0.0001, high=0.01, log=True)
+    """
 
     low: float
     high: float
@@ -31,7 +57,18 @@ class Float:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of a few values to search."""
+    """One of a few values to search.
+
+    Parameters
+    ----------
+    options : tuple of bool, int, float or str
+
+    Examples
+    --------
+    >>> from hybridflow.config import Choice
+    >>> Choice(("hidden", "identity"))
+    Choice(options=('hidden', 'identity'))
+    """
 
     options: tuple[bool | int | float | str, ...]
 

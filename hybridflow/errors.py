@@ -173,6 +173,22 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def closest(word: str, options: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the option nearest to `word`, or ``""``."""
+    """Return ``"; did you mean 'x'?"`` for the option nearest to `word`, or ``""``.
+
+    Parameters
+    ----------
+    word : str
+    options : iterable of str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from hybridflow.errors import closest
+    >>> closest("realvnp", ["maf", "realnvp"])
+    "; did you mean 'realnvp'?"
+    """
     matches = difflib.get_close_matches(word, list(options), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -19,7 +19,7 @@ def building(seed: int) -> Iterator[None]:
     with _BUILDING, torch.random.fork_rng(devices=[]):
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every device
         try:
             yield
         finally:

@@ -22,7 +22,8 @@ class TrainingConfig(Config):
     epochs : int, default=200
         Most passes over the rows; small tables take fewer steps.
     batch_size : int, default=256
-        Rows per step; small tables are used whole.
+        Rows per step; up to twice as many where the rows are no multiple of it,
+        for an epoch uses every row. Smaller tables are used whole.
     learning_rate : float, default=3e-3
         Peak of the schedule: linear warm-up, then a half cosine to zero.
     warmup : float, default=0.05
@@ -78,6 +79,13 @@ class Record(Config):
     density : float
         Mean -log p(x) in nats, of tied columns with noise.
     learning_rate : float
+        Of the step at which it was taken.
+
+    Examples
+    --------
+    >>> from hybridflow.training import Record
+    >>> Record(step=50, value=2.5, task=1.0, density=5.0, learning_rate=3e-3).model_dump()["step"]
+    50
     """
 
     step: int

@@ -53,6 +53,20 @@ class HybridModel(nn.Module):
         A value on the lattice.
     draws : int, default=32
         Number of draws in the average.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.densities import Normal
+    >>> from hybridflow.model import HybridModel
+    >>> from hybridflow.specs import Event
+    >>> from hybridflow.transforms import Identity, Standardize
+    >>> model = HybridModel(
+    ...     Event.real(2), Standardize(2), Identity(), Normal(2), None,
+    ...     step=torch.zeros(2), lattice=torch.zeros(2, dtype=torch.bool), origin=torch.zeros(2),
+    ... )
+    >>> model.log_score(torch.zeros(1, 2, dtype=torch.float64))  # -log(2 pi)
+    tensor([-1.8379], dtype=torch.float64)
     """
 
     step: Tensor
@@ -86,7 +100,8 @@ class HybridModel(nn.Module):
         self.register_buffer("origin", origin.double())
         self.noised = bool((step > 0).any())
         count = draws if self.noised and event.features else 0
-        self.register_buffer("mixing", torch.eye(event.features, dtype=torch.float64))
+        read = event.features if head is not None else 0
+        self.register_buffer("mixing", torch.eye(read, dtype=torch.float64))
         self.register_buffer("noise", _quasi_random(count, event.features))
 
     def network_to(self, dtype: torch.dtype) -> None:
@@ -242,6 +257,14 @@ def check_contract(flow: Transform, event: Event, name: str, z: Tensor) -> None:
     ------
     PluginContractError
         Naming the flow, what was expected and what it returned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.model import check_contract
+    >>> from hybridflow.specs import Event
+    >>> from hybridflow.transforms import Identity
+    >>> check_contract(Identity(), Event.real(2), "nothing", torch.zeros(5, 2))
     """
     for direction in (flow.forward, flow.inverse):
         title = f"flow {name!r}: {direction.__name__}"

@@ -30,19 +30,44 @@ Task = Literal["classification", "regression"]
 
 
 class Real(Config):
-    """The whole real line."""
+    """The whole real line.
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Real
+    >>> Real().kind
+    'real'
+    """
 
     kind: Literal["real"] = "real"
 
 
 class Positive(Config):
-    """The positive half-line."""
+    """The positive half-line.
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Positive
+    >>> Positive().kind
+    'positive'
+    """
 
     kind: Literal["positive"] = "positive"
 
 
 class Interval(Config):
-    """The interval from `low` to `high`."""
+    """The interval from `low` to `high`.
+
+    Parameters
+    ----------
+    low, high : float
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Interval
+    >>> Interval(low=0.0, high=1.0).high
+    1.0
+    """
 
     kind: Literal["interval"] = "interval"
     low: float
@@ -56,14 +81,37 @@ class Interval(Config):
 
 
 class Circle(Config):
-    """A circle of the given period."""
+    """A circle of the given period.
+
+    Parameters
+    ----------
+    period : float
+        Positive: 24 for hours of the day.
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Circle
+    >>> Circle(period=24.0).period
+    24.0
+    """
 
     kind: Literal["circle"] = "circle"
     period: Annotated[float, Field(gt=0)]
 
 
 class Token(Config):
-    """One of `size` symbols, numbered from 0."""
+    """One of `size` symbols, numbered from 0.
+
+    Parameters
+    ----------
+    size : int
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Token
+    >>> Token(size=26).size
+    26
+    """
 
     kind: Literal["token"] = "token"
     size: Annotated[int, Field(ge=1)]
@@ -140,6 +188,14 @@ class Target(Config):
     step : float, default=0
         The gap of a target that lies on a lattice (1 for whole numbers), which
         is scored as a mass; 0 for a continuous one, scored as a density.
+
+    Examples
+    --------
+    >>> from hybridflow import Target
+    >>> Target(kind="classification", classes=("cat", "dog")).classes
+    ('cat', 'dog')
+    >>> Target(kind="regression", location=(170.0,), scale=(8.5,)).names
+    ('y',)
     """
 
     kind: Task
@@ -227,6 +283,22 @@ class FlowSpec:
         Whether it exports.
     reference : str
         Title, authors, year.
+
+    Raises
+    ------
+    PluginContractError
+        If a part is not what it must be.
+
+    Examples
+    --------
+    >>> from hybridflow import Config, FlowSpec
+    >>> class Nothing(Config):
+    ...     pass
+    >>> def build(event, config):
+    ...     from hybridflow.transforms import Identity
+    ...     return Identity()
+    >>> FlowSpec("nothing", "The identity", Nothing, build).inverse
+    'exact'
     """
 
     name: str
@@ -259,6 +331,22 @@ class BaseSpec:
     build : callable
         ``build(event, target, config) -> Base``; `target` is None when a
         density is fitted alone.
+
+    Raises
+    ------
+    PluginContractError
+        If a part is not what it must be.
+
+    Examples
+    --------
+    >>> from hybridflow import BaseSpec, Config
+    >>> class Plain(Config):
+    ...     pass
+    >>> def build(event, target, config):
+    ...     from hybridflow.densities import Normal
+    ...     return Normal(event.features)
+    >>> BaseSpec("plain", "Standard normal", Plain, build).supports
+    ('real',)
     """
 
     name: str
@@ -289,6 +377,22 @@ class HeadSpec:
         ``build(event, target, base, config) -> Head``.
     requires_base : str or None
         Name of the one base that it reads, if it does.
+
+    Raises
+    ------
+    PluginContractError
+        If a part is not what it must be.
+
+    Examples
+    --------
+    >>> from hybridflow import Config, HeadSpec
+    >>> class Linear(Config):
+    ...     pass
+    >>> def build(event, target, base, config):
+    ...     from hybridflow.likelihoods import Gaussian, GeneralizedLinear, LinearBasis
+    ...     return GeneralizedLinear(LinearBasis(event), Gaussian(target))
+    >>> HeadSpec("linear", "Least squares", Linear, ("regression",), build).tasks
+    ('regression',)
     """
 
     name: str

@@ -51,6 +51,12 @@ class Column(Config):
         a cell is a mass and samples are rounded.
     origin : float
         A value on the lattice, or the value of a constant column.
+
+    Examples
+    --------
+    >>> from hybridflow.table import Column
+    >>> Column(name="age", dtype="int64", kind="tied", step=1.0, lattice=True, origin=18.0).step
+    1.0
     """
 
     name: str
@@ -62,7 +68,28 @@ class Column(Config):
 
 
 class Schema(Config):
-    """The columns of a table and the kind of container it came in."""
+    """The columns of a table and the kind of container it came in.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+        In the order of the table.
+    container : {"numpy", "pandas", "polars"}
+    named : bool
+        Whether the columns had names that are text.
+
+    Examples
+    --------
+    >>> from hybridflow.table import Column, Schema
+    >>> schema = Schema(
+    ...     columns=(
+    ...         Column(name="height", dtype="float64", kind="continuous"),
+    ...         Column(name="planet", dtype="int64", kind="constant", origin=3.0),
+    ...     ),
+    ... )
+    >>> schema.kept, schema.of_kind("constant")
+    ([0], ['planet'])
+    """
 
     columns: tuple[Column, ...]
     container: Container = "numpy"
@@ -120,19 +147,54 @@ def _cast(values: Matrix, dtype: str) -> NDArray[Any]:
 
 
 def is_frame(X: object) -> bool:
-    """Return whether X is a pandas or polars data frame."""
+    """Return whether X is a pandas or polars data frame.
+
+    Parameters
+    ----------
+    X : object
+
+    Examples
+    --------
+    >>> from hybridflow.table import is_frame
+    >>> is_frame([[1.0]])
+    False
+    """
     return nw.dependencies.is_pandas_dataframe(X) or nw.dependencies.is_polars_dataframe(X)
 
 
 def container_of(X: object) -> Container:
-    """Return the library of a frame, ``"numpy"`` for anything else."""
+    """Return the library of a frame, ``"numpy"`` for anything else.
+
+    Parameters
+    ----------
+    X : object
+
+    Examples
+    --------
+    >>> import polars
+    >>> from hybridflow.table import container_of
+    >>> container_of(polars.DataFrame({"a": [1]}))
+    'polars'
+    """
     if nw.dependencies.is_polars_dataframe(X):
         return "polars"
     return "pandas" if nw.dependencies.is_pandas_dataframe(X) else "numpy"
 
 
 def column_names(X: object) -> list[Any] | None:
-    """Return the column names of a frame, None for anything else."""
+    """Return the column names of a frame, None for anything else.
+
+    Parameters
+    ----------
+    X : object
+
+    Examples
+    --------
+    >>> import polars
+    >>> from hybridflow.table import column_names
+    >>> column_names(polars.DataFrame({"a": [1], "b": [2]}))
+    ['a', 'b']
+    """
     return list(X.columns) if is_frame(X) else None  # type: ignore[attr-defined]
 
 
@@ -188,10 +250,22 @@ def read_matrix(X: Any, *, minimum: int = 1) -> tuple[Matrix, list[str]]:
 def check_unique(names: list[Any]) -> None:
     """Raise if a column name occurs twice.
 
+    Parameters
+    ----------
+    names : list
+
     Raises
     ------
     InputError
         Naming those that do.
+
+    Examples
+    --------
+    >>> from hybridflow.table import check_unique
+    >>> check_unique(["a", "b", "a"])
+    Traceback (most recent call last):
+        ...
+    hybridflow.errors.InputError: column names must be unique, repeated: a
     """
     repeated = sorted(str(name) for name, count in Counter(names).items() if count > 1)
     if repeated:

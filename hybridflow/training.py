@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybridflow.batches import Batches, Rows, levels, uniform_noise
+from hybridflow.batches import Batches, Rows, keyed_noise, levels, uniform_noise
 from hybridflow.callbacks import Callback
 from hybridflow.errors import InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
@@ -47,6 +47,26 @@ class Trainer:
     keyed : bool, default=False
         Use all rows in every step and key the noise on the value of a cell, so
         that a weight equals repeating the row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.batches import Rows
+    >>> from hybridflow.densities import StudentT
+    >>> from hybridflow.model import HybridModel
+    >>> from hybridflow.specs import Event
+    >>> from hybridflow.training import Trainer, TrainingConfig
+    >>> from hybridflow.transforms import Identity, Standardize
+    >>> model = HybridModel(
+    ...     Event.real(1), Standardize(1), Identity(), StudentT(1), None,
+    ...     step=torch.zeros(1), lattice=torch.zeros(1, dtype=torch.bool), origin=torch.zeros(1),
+    ... )
+    >>> weight = torch.ones(64, dtype=torch.float64)
+    >>> rows = Rows(torch.linspace(-2, 2, 64)[:, None].double(), None, weight, weight)
+    >>> config = TrainingConfig(steps=10)
+    >>> trainer = Trainer(model, rows, None, config, likelihood_weight=1.0, seed=0)
+    >>> trainer.run().step
+    10
     """
 
     def __init__(
@@ -74,7 +94,12 @@ class Trainer:
         self.levels = levels(rows.x) if keyed and model.noised else None
         device = rows.x.device
         self.generator = torch.Generator().manual_seed(seed)
-        self.check_noise = uniform_noise(torch.Generator().manual_seed(seed), held_out or rows)
+        checked = held_out or rows
+        self.check_noise = self.draw_noise(
+            checked,
+            None if self.levels is None else levels(checked.x),
+            torch.Generator().manual_seed(seed),
+        )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         fused = device.type in ("cpu", "cuda") and bool(self.parameters)
         self.optimizer = (
@@ -100,17 +125,20 @@ class Trainer:
             holds the best finite weights.
         """
         state = self.state
-        self.call("on_fit_start")
         if not state.best:
             self.keep_best(math.inf)
-            self.evaluate()
         try:
+            self.call("on_fit_start")
+            if state.step == 0 and not state.history:
+                self.evaluate()
             with stop_on_interrupt(self.interrupt):
                 while not self.finished():
                     self.take_step()
+                    due = state.step % self.between == 0 or state.step == state.steps
+                    if due:
+                        self.evaluate()  # before any hook, each of which may be a checkpoint
                     self.call("on_step_end")
-                    if state.step % self.between == 0 or state.step == state.steps:
-                        self.evaluate()
+                    if due:
                         self.call("on_validation")
         finally:
             self.model.load_state_dict(state.best)
@@ -137,6 +165,7 @@ class Trainer:
         nothing = self.optimizer is None
         return state.interrupted or state.step >= state.steps or early or nothing
 
+    @torch.enable_grad()
     def take_step(self) -> None:
         """Draw a batch, take one optimiser step, or skip it if it is not finite."""
         assert self.optimizer is not None
@@ -144,15 +173,16 @@ class Trainer:
         batch = self.rows if self.full else self.rows[self.batches.draw()]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        task, density = self.losses(batch, self.draw_noise(batch))
+        task, density = self.losses(batch, self.draw_noise(batch, self.levels, self.generator))
         loss = self.density_scale * density if task is None else task + self.density_scale * density
         torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        norm = gradient_norm(self.parameters)
         state.step += 1
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
             self.skip_step()
             return
         state.skipped = 0
+        nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() * group["share"]
         self.optimizer.step()
@@ -208,26 +238,20 @@ class Trainer:
         eta = model.predictor(held + self.pull * (z[:n] - held), None, targets.offset)
         return (weight * model.head.nll(eta, targets)).sum() / total, density
 
-    def draw_noise(self, batch: Rows) -> Tensor | None:
-        """Return fresh noise for the density view, None where no cell is tied."""
+    def draw_noise(
+        self, rows: Rows, levels: Tensor | None, generator: torch.Generator
+    ) -> Tensor | None:
+        """Return noise for the density view, keyed on levels if given, None if no cell is tied."""
         if not self.model.noised:
             return None
-        if self.levels is None:
-            return uniform_noise(self.generator, batch)
-        table = torch.rand(
-            int(self.levels.max()) + 1,
-            batch.x.shape[1],
-            generator=self.generator,
-            dtype=torch.float64,
-        )
-        return table.to(batch.x.device).gather(0, self.levels)
+        return uniform_noise(generator, rows) if levels is None else keyed_noise(generator, levels)
 
     def skip_step(self) -> None:
         """Leave weights and optimiser as they were; after five in a row go back to the best."""
         state = self.state
         state.skipped += 1
         state.factor *= 0.5
-        if state.skipped <= 5:
+        if state.skipped < 5:
             return
         state.skipped = 0
         state.restarts += 1
@@ -247,7 +271,7 @@ class Trainer:
         state = self.state
         rows = self.held_out or self.rows
         self.model.eval()
-        task, density = self.losses(rows, self.check_noise if self.model.noised else None)
+        task, density = self.losses(rows, self.check_noise)
         value = self.density_scale * float(density) + (0.0 if task is None else float(task))
         if not math.isfinite(value):
             return
@@ -277,3 +301,14 @@ class Trainer:
         """Call one hook of every callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(self.state)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Return the norm of the gradient of all parameters together.
+
+    Where its square is too large for the dtype, it is taken in float64: such a
+    gradient is still one to clip.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    return norm if norm.isfinite() else nn.utils.get_total_norm([g.double() for g in gradients])

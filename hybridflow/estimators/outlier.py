@@ -38,14 +38,14 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
     training : TrainingConfig, optional
     validation : float, splitter, array of int or None, default=0.15
         Rows held out for early stopping and the offset: a share, the first
-        split of a splitter, or positions. Tables of up to 100 distinct rows
+        split of a splitter, or positions. Tables of up to 200 distinct rows
         hold out no share; the offset then comes from the training rows.
     members : int, default=1
         Models with different held-out rows, mixed uniformly.
     device : str, default="cpu"
         ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
     dtype : {"auto", "float32", "float64"}, default="auto"
-        Of the networks in training; ``"auto"`` is float64 for up to 100
+        Of the networks in training; ``"auto"`` is float64 for up to 200
         distinct rows, float32 else. Answers are computed in float64.
     random_state : int, RandomState or None, default=None
         The same whole number gives the same model, bit for bit, on a CPU.

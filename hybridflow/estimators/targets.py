@@ -231,7 +231,10 @@ def _one_column(y: Any, n: int, name: str) -> NDArray[Any]:
     if hasattr(y, "toarray"):
         raise InputError("Sparse data was passed for y, but dense data is required: y.toarray()")
     try:
-        array = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
+        if hasattr(y, "null_count") and y.null_count():
+            array = np.array(y.to_list(), dtype=object)  # polars would turn integers to floats
+        else:
+            array = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
         mixed = isinstance(y, list | tuple) and len({type(cell) for cell in y}) > 1
         if mixed and array.ndim == 1:
             array = np.array(y, dtype=object)  # numpy had turned all into text, or into numbers

@@ -24,6 +24,12 @@ class BasisConfig(Config):
         them, or z and the context alone.
     hidden_units : int, default=128
         Width of the hidden layer.
+
+    Examples
+    --------
+    >>> from hybridflow.heads import BasisConfig
+    >>> sorted(BasisConfig.space())
+    ['basis', 'hidden_units']
     """
 
     basis: Annotated[Literal["hidden", "identity"], Choice(("hidden", "identity"))] = "hidden"

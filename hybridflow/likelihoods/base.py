@@ -27,6 +27,14 @@ class TargetBatch:
         Bounds of censored values.
     offset : Tensor of shape (n,), optional
         Logarithm of the exposure of a count.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.likelihoods import TargetBatch
+    >>> targets = TargetBatch(torch.tensor([[2.0], [0.0]]), torch.tensor([[True], [False]]))
+    >>> targets.labelled
+    tensor([ True, False])
     """
 
     values: Tensor

@@ -25,6 +25,12 @@ class Provider:
         Its name, in lower case with hyphens.
     version : str
         The installed version.
+
+    Examples
+    --------
+    >>> from hybridflow import Registry
+    >>> Registry(entry_points=False).provider("flow", "maf").distribution
+    'hybridflow'
     """
 
     distribution: str

@@ -33,6 +33,12 @@ class Entry:
         hybridflow), "blocked" (by the allow-list) or "duplicate" (needs ``distribution:name``).
     reason : str
         Why it cannot be used by its name, if so.
+
+    Examples
+    --------
+    >>> from hybridflow import Registry
+    >>> [entry.name for entry in Registry(entry_points=False).entries() if entry.kind == "base"]
+    ['mixture', 'normal', 'student-t']
     """
 
     kind: Literal["flow", "base", "head", "plugin"]

@@ -54,7 +54,7 @@ class Gaussianize(Transform):
     --------
     >>> import torch
     >>> from hybridflow.transforms import Gaussianize
-    >>> skewed = torch.linspace(-2, 2, 500)[:, None].exp()
+    >>> skewed = torch.linspace(-2, 2, 5000)[:, None].exp()
     >>> bend = Gaussianize(1)
     >>> bend.initialize(skewed)
     >>> bend(skewed.median()[None, None])[0].abs().item() < 0.05

@@ -79,8 +79,8 @@ def test_positions() -> None:
 
 @pytest.mark.parametrize(
     "validation",
-    [1.0, 1.5, -0.1, np.nan, True, "0.2", [0.5, 0.2], [[1, 2]], {"a": 1}, object()],
-    ids=str,
+    [1.0, 1.5, -0.1, np.nan, True, "0.2", [0.5, 0.2], [[1, 2]], {"a": 1}, {"set"}],
+    ids=repr,
 )
 def test_no_validation(validation: Any) -> None:
     with pytest.raises(ConfigError, match="validation: "):
