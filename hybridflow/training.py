@@ -88,7 +88,7 @@ class Trainer:
         self.density_scale = likelihood_weight / max(1, model.event.features)
         # A small table has fewer rows than the flow has parameters. There the flow learns
         # slowly and the task pulls it weakly, and the head learns on a flow that is nearly still.
-        self.pull = min(1.0, float(rows.weight.sum()) / config.settled)
+        self.pull = min(1.0, (float(rows.weight.sum()) / config.settled) ** 2)
         self.callbacks = callbacks
         self.full = keyed or len(rows) <= config.batch_size
         self.levels = levels(rows.x) if keyed and model.noised else None

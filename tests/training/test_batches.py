@@ -53,7 +53,9 @@ def test_an_epoch_visits_every_row_with_labels_in_each_batch(make_rows, n, unlab
 
 def test_rows_without_targets_are_all_visited(make_rows):
     rows = make_rows(100)
-    batches = Batches(type(rows)(rows.x, None, rows.weight, rows.task_weight), 30, torch.Generator())
+    batches = Batches(
+        type(rows)(rows.x, None, rows.weight, rows.task_weight), 30, torch.Generator()
+    )
     seen = torch.cat([batches.draw() for _ in range(batches.count)])
     assert seen.sort().values.tolist() == list(range(100))
 

@@ -105,8 +105,8 @@ def test_rows_without_any_label_have_the_density_term_alone(make_rows, make_trai
 
 def test_what_stands_in_an_unlabelled_cell_is_never_read(make_rows, make_trainer):
     rows = make_rows(12, unlabelled=4)
-    values = torch.where(rows.targets.observed, rows.targets.values, math.nan)
-    blank = Rows(rows.x, TargetBatch(values, rows.targets.observed), rows.weight, rows.task_weight)
+    cells = torch.where(rows.targets.observed, rows.targets.values, math.nan)
+    blank = Rows(rows.x, TargetBatch(cells, rows.targets.observed), rows.weight, rows.task_weight)
     trainer = make_trainer(make_rows(), away=0.3)
     assert values(trainer, blank, None) == values(trainer, rows, None)
     trainer.losses(blank, None)[0].backward()
@@ -134,19 +134,22 @@ def test_a_weight_is_a_repetition(make_rows, make_trainer, noised):
         torch.testing.assert_close(tensor, ends[1][0][name], rtol=1e-6, atol=1e-8)
 
 
-def test_the_pull_of_the_task_on_the_flow_is_that_of_the_settled_share(make_rows, make_trainer):
+def test_the_pull_scales_the_gradient_of_the_task_in_the_flow_and_nothing_else(
+    make_rows, make_trainer
+):
     rows = make_rows(30)
-    gradients = []
-    for settled in (1, 1000):
+    gradients, terms = [], []
+    for settled in (1, 300):
         trainer = make_trainer(rows, away=0.3, settled=settled)
         trainer.losses(rows, None)[0].backward()
-        model = trainer.model
+        parts = (trainer.model.flow, trainer.model.head)
         gradients.append(
-            [torch.cat([p.grad.flatten() for p in part.parameters()]) for part in
-             (model.flow, model.head)]
+            [torch.cat([p.grad.flatten() for p in part.parameters()]) for part in parts]
         )
-    share = float(rows.weight.sum()) / 1000
-    assert 0 < share < 0.1
+        terms.append(values(trainer, rows, None))
+    share = trainer.pull
+    assert 0 < share < 0.2
+    assert terms[0] == terms[1]
     assert gradients[0][0].norm() > 1e-3
     torch.testing.assert_close(gradients[1][0], share * gradients[0][0], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(gradients[1][1], gradients[0][1], rtol=1e-12, atol=0)
