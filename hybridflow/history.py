@@ -19,7 +19,7 @@ class TrainingConfig(Config):
     ----------
     steps : int, default=2000
         Most optimiser steps.
-    epochs : int, default=400
+    epochs : int, default=200
         Most passes over the rows; small tables take fewer steps.
     batch_size : int, default=256
         Rows per step; up to twice as many where the rows are no multiple of it,
@@ -30,7 +30,7 @@ class TrainingConfig(Config):
         Share of the steps that warm up.
     weight_decay : float, default=0.3
         Decoupled decay of the matrices per step, times the learning rate.
-    settled : int, default=1200
+    settled : int, default=1500
         Rows from which the flow learns at the full rate. In a hybrid of n
         fewer rows (by weight), its learning rate and the gradient of the task
         with respect to it are scaled by (n / settled)².
@@ -52,12 +52,12 @@ class TrainingConfig(Config):
     """
 
     steps: Annotated[int, Field(ge=1)] = 2000
-    epochs: Annotated[int, Field(ge=1)] = 400
+    epochs: Annotated[int, Field(ge=1)] = 200
     batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 0.3
-    settled: Annotated[int, Field(ge=1), Int(300, 10_000, log=True)] = 1200
+    settled: Annotated[int, Field(ge=1), Int(300, 10_000, log=True)] = 1500
     clip: Annotated[float, Field(gt=0)] = 1.0
     evaluations: Annotated[int, Field(ge=1)] = 40
     patience: Annotated[int, Field(ge=1)] = 12

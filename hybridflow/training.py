@@ -162,6 +162,7 @@ class Trainer:
         state = self.state
         waited = state.step - state.best_step
         early = self.held_out is not None and waited >= self.config.patience * self.between
+        early = early and state.skipped == 0  # steps that were not taken try no one's patience
         nothing = self.optimizer is None
         return state.interrupted or state.step >= state.steps or early or nothing
 
@@ -251,9 +252,8 @@ class Trainer:
         state = self.state
         state.skipped += 1
         state.factor *= 0.5
-        if state.skipped < 5:
+        if state.skipped % 5:
             return
-        state.skipped = 0
         state.restarts += 1
         self.model.load_state_dict(state.best)
         assert self.optimizer is not None

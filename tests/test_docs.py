@@ -21,7 +21,11 @@ from hybridflow import errors, hookspecs, specs
 from hybridflow.cli import failures
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs/benchmarks").glob("*.md")),
+]
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "hybridflow").rglob("*.py")
@@ -127,6 +131,14 @@ def test_error_is_documented(name: str) -> None:
 def test_public_name_is_in_the_reference(name: str) -> None:
     listed = (ROOT / "docs/api/index.rst").read_text(encoding="utf-8").split()
     assert any(entry == name or entry.endswith(f".{name}") for entry in listed)
+
+
+@pytest.mark.parametrize("name", sorted({name.split(".")[1] for name in MODULES if "." in name}))
+def test_part_is_in_the_layout(name: str) -> None:
+    """The page about the design names each module and package."""
+    layout = (ROOT / "docs/design.md").read_text(encoding="utf-8").split("## Layout")[1]
+    path = ROOT / "hybridflow" / name
+    assert (f"{name}/" if path.is_dir() else f"{name}.py") in layout
 
 
 def test_built_in_components_are_documented() -> None:

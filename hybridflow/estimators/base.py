@@ -34,6 +34,7 @@ from hybridflow.estimators.parameters import (
     check_seed,
 )
 from hybridflow.estimators.splits import held_out_rows
+from hybridflow.estimators.weights import count_rows
 from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.model import HybridModel
 from hybridflow.registry import Kind, Registry, default_registry
@@ -132,7 +133,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 )
             _FITTING.add(id(self))
         try:
-            yield
+            with torch.inference_mode(False), torch.enable_grad():
+                yield
         finally:
             with _FITTING_LOCK:
                 _FITTING.discard(id(self))
@@ -178,21 +180,24 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         rng = check_seed(self.random_state)
 
         used = np.flatnonzero(weight > 0)
+        factors = np.divide(task_weight, weight, out=np.zeros_like(weight), where=weight > 0)
+        weight = count_rows(weight)
+        task_weight = weight * factors
         names = [str(n) for n in column_names(X) or [f"x{i}" for i in range(values.shape[1])]]
-        self.schema_ = Schema(
+        schema = Schema(
             columns=audit(values[used], dtypes, names),
             container=container_of(X),
             named=hasattr(self, "feature_names_in_"),
         )
-        self.blueprint_ = Blueprint(
-            schema=self.schema_,
+        blueprint = Blueprint(
+            schema=schema,
             target=target,
             flow=registry.resolve("flow", self.flow)[1],
             base=registry.resolve("base", self.base)[1],
             head=None if head is None else registry.resolve("head", head)[1],
         )
         if targets is not None:
-            self._check_targets(targets)
+            _check_targets(blueprint, registry, targets)
         small = len(distinct_rows(values[used])) <= SMALL
         if small and isinstance(self.validation, float):
             held = [np.empty(0, dtype=np.intp)] * members
@@ -205,17 +210,17 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         else:
             held = held_out_rows(self.validation, len(values), members, rng, codes=codes)
         rows = Rows(
-            torch.as_tensor(values[:, self.schema_.kept]).to(device),
+            torch.as_tensor(values[:, schema.kept]).to(device),
             None if targets is None else targets.to(device),
             torch.as_tensor(weight).to(device),
             torch.as_tensor(task_weight).to(device),
         )
         dtype = check_dtype(self.dtype, small=small)
         weight_of_density = self._likelihood_weight()
-        self.models_, self.histories_, self.interrupted_ = [], [], False
+        models, histories, interrupted = [], [], False
         for positions in held:
             model, state = fit_member(
-                self.blueprint_,
+                blueprint,
                 registry,
                 rows,
                 torch.as_tensor(np.setdiff1d(used, positions)),
@@ -227,21 +232,18 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 callbacks=self.callbacks,
                 keyed=small,
             )
-            self.models_.append(model)
-            self.histories_.append(state.history)
-            self.interrupted_ |= state.interrupted
-            if state.interrupted:
+            models.append(model)
+            histories.append(state.history)
+            interrupted |= state.interrupted
+            if interrupted:
                 break
-        self._n_features_out = len(self.schema_.kept)
+        # Only now: a fit that fails leaves an earlier one as it was.
+        self.schema_, self.blueprint_ = schema, blueprint
+        self.models_, self.histories_, self.interrupted_ = models, histories, interrupted
+        self._n_features_out = len(schema.kept)
         self._after_fit(values, weight, held)
         if self.interrupted_ and training.on_interrupt == "raise":
             raise KeyboardInterrupt
-
-    def _check_targets(self, targets: TargetBatch) -> None:
-        """Let the head say what is wrong with y, before anything is trained."""
-        head = self.blueprint_.build(self._registry(), seed=0).head
-        if head is not None:
-            head.check(targets)
 
     def _after_fit(
         self, values: Matrix, weight: NDArray[np.float64], held: list[NDArray[np.intp]]
@@ -400,6 +402,13 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Self:
         """Fit the model."""
+
+
+def _check_targets(blueprint: Blueprint, registry: Registry, targets: TargetBatch) -> None:
+    """Let the head say what is wrong with y, before anything is trained."""
+    head = blueprint.build(registry, seed=0).head
+    if head is not None:
+        head.check(targets)
 
 
 _MOST_CELLS = 2**28  # 2 GiB of float64

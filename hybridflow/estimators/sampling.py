@@ -56,8 +56,9 @@ def sample_given(
     count, proposals = 0, 0
     log_c = -np.inf if bound is None else bound
     batch = max(1000, n_samples)
-    while count < n_samples or (bound is None and proposals < 10 * batch):
-        if proposals >= _MOST_PROPOSALS:
+    burn_in = 0 if bound is not None else min(10 * batch, _MOST_PROPOSALS)
+    while count < n_samples or proposals < burn_in:
+        if count < n_samples and proposals >= max(_MOST_PROPOSALS, 100 * n_samples):
             raise InputError(
                 f"y is too improbable under the model: {count} of {proposals} proposals fit it, "
                 f"{n_samples} were asked for"
@@ -65,6 +66,8 @@ def sample_given(
         rows = propose(batch, rng)
         value = log_likelihood(rows)
         proposals += len(rows)
+        if value.max() == -np.inf:
+            continue
         if bound is None and value.max() > log_c:
             thin = np.exp(log_c - value.max())
             kept = [part[torch.as_tensor(rng.random_sample(len(part)) < thin)] for part in kept]

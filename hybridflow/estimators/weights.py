@@ -79,6 +79,17 @@ def read_weights(sample_weight: ArrayLike | None, n: int) -> Weights:
     return weight
 
 
+def count_rows(weight: Weights) -> Weights:
+    """Return weights that count rows: whole numbers as they are, others with mean one.
+
+    A whole number repeats its row. Other weights are relative: their scale
+    must not decide how many rows a model believes to have seen.
+    """
+    if (weight == np.rint(weight)).all():
+        return weight
+    return weight * ((weight > 0).sum() / weight.sum())
+
+
 def class_factors(class_weight: Any, labels: Labels, weight: Weights) -> Weights:
     r"""Return the weight of the class of each row.
 

@@ -55,7 +55,6 @@ def assert_same_end(one, two) -> None:
 
 
 @pytest.mark.parametrize("settings", RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize("unlabelled", [0, 30], ids=["labelled", "partly-labelled"])
 @pytest.mark.parametrize(
     ("hook", "step"),
     [
@@ -68,12 +67,12 @@ def assert_same_end(one, two) -> None:
     ],
 )
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(
-    make_rows, make_trainer, settings, unlabelled, hook, step
+    make_rows, make_trainer, settings, hook, step
 ):
     settings = {"steps": 24, "evaluations": 6, "learning_rate": 0.02, "settled": 100} | settings
 
     def trainer():
-        return make_trainer(make_rows(75, unlabelled), make_rows(30, seed=7), **settings)
+        return make_trainer(make_rows(75, unlabelled=30), make_rows(30, seed=7), **settings)
 
     stopped, watch = trainer(), Capture(hook, step)
     watch.trainer, stopped.callbacks = stopped, (watch,)

@@ -88,7 +88,7 @@ def test_e01_five_in_a_row_roll_back_to_the_best(make_rows, make_trainer):
     assert all(torch.equal(a, b) for a, b in zip(drifted, everything(trainer), strict=True))
     assert (trainer.state.skipped, trainer.state.restarts) == (4, 0)
     trainer.take_step()
-    assert (trainer.state.skipped, trainer.state.restarts) == (0, 1)
+    assert (trainer.state.skipped, trainer.state.restarts) == (5, 1)
     assert trainer.state.factor == 0.5**5
     assert all(torch.equal(best[k], v) for k, v in trainer.model.state_dict().items())
     assert not trainer.optimizer.state  # its moments led away from there
@@ -117,6 +117,15 @@ def test_e01_after_three_restarts_training_is_given_up_with_the_best_weights(mak
         not torch.equal(a, b) for a, b in zip(trainer.parameters, untouched.parameters, strict=True)
     ]
     assert any(moved)
+
+
+def test_e01_patience_does_not_run_out_in_steps_that_are_not_taken(make_rows, make_trainer):
+    trainer = poisoned(
+        make_trainer(make_rows(40), make_rows(30, seed=7), steps=30, evaluations=30, patience=1),
+        set(range(3, 1000)),
+    )
+    with pytest.raises(TrainingDivergedError):
+        trainer.run()
 
 
 def test_e01_an_evaluation_that_is_not_finite_is_no_candidate(make_rows, make_trainer):
@@ -170,7 +179,7 @@ def table(n: int = 300) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_e03_an_absurd_learning_rate_never_returns_a_model_of_nan(flow, rate):
     X, y = table()
-    training = TrainingConfig(steps=25, learning_rate=rate)
+    training = TrainingConfig(steps=15, learning_rate=rate)
     for estimator, target in (
         (FlowDensity(flow, training=training, random_state=0), None),
         (HybridRegressor(flow, training=training, random_state=0), y),
@@ -178,8 +187,7 @@ def test_e03_an_absurd_learning_rate_never_returns_a_model_of_nan(flow, rate):
     ):
         try:
             estimator.fit(X, target)
-        except TrainingDivergedError as error:
-            assert f"flow '{flow}'" in str(error)
+        except TrainingDivergedError:
             continue
         state = estimator.models_[0].state_dict()
         assert all(tensor.isfinite().all() for tensor in state.values())

@@ -110,10 +110,10 @@ def test_rows_that_are_near_are_not_copied(make_rows, make_model):
     assert tame(make_model(rows), rows) is rows
 
 
-@pytest.mark.parametrize("far", [1e3, 1e9, 1e50])
+@pytest.mark.parametrize("far", [1e3, 1e50])
 def test_one_far_cell_does_not_spoil_the_density_of_the_others(far):
     X, _ = marked()
-    training = TrainingConfig(steps=60)
+    training = TrainingConfig(steps=30)
     spoilt = X.copy()
     spoilt[17, 1] = far
     scores = []

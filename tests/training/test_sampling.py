@@ -18,7 +18,7 @@ LIKELIHOOD = np.array([0.9, 0.05, 0.4, 0.1])
 
 
 def seeded(seed: int = 0) -> np.random.RandomState:
-    return np.random.RandomState(seed)  # noqa: NPY002 - what scikit-learn hands around
+    return np.random.RandomState(seed)
 
 
 def proposals(n: int, rng: np.random.RandomState) -> torch.Tensor:
@@ -89,5 +89,5 @@ def test_the_same_seed_gives_the_same_rows():
 
 def test_a_y_that_is_too_improbable_is_an_error_that_counts(monkeypatch):
     monkeypatch.setattr(hybridflow.estimators.sampling, "_MOST_PROPOSALS", 20_000)
-    with pytest.raises(InputError, match="too improbable .* 0 of 20000 proposals .* 5 were asked"):
+    with pytest.raises(InputError, match=r"too improbable .* 0 of 20000 proposals .* 5 were asked"):
         sample_given(normals, lambda rows: np.full(len(rows), -800.0), 5, seeded(), bound=0.0)
