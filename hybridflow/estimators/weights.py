@@ -87,7 +87,7 @@ def count_rows(weight: Weights) -> Weights:
     """
     if (weight == np.rint(weight)).all():
         return weight
-    return weight * ((weight > 0).sum() / weight.sum())
+    return np.asarray(weight * ((weight > 0).sum() / weight.sum()), dtype=np.float64)
 
 
 def class_factors(class_weight: Any, labels: Labels, weight: Weights) -> Weights:
