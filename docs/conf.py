@@ -34,8 +34,6 @@ autodoc_typehints = "none"  # numpydoc's sections give the types, with shapes an
 numpydoc_show_class_members = False  # the templates list them
 numpydoc_class_members_toctree = False
 
-suppress_warnings = ["toc.empty_glob"]  # pages of benchmarks are written when they are run
-
 html_theme = "furo"
 html_title = f"hybridflow {release}"
 html_copy_source = False

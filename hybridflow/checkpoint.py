@@ -77,6 +77,10 @@ def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tenso
         Made of the same model, rows and settings as the one that was captured.
     document : dict
     tensors : dict of str to Tensor
+
+    Examples
+    --------
+    See `capture`.
     """
     history = [Record(**record) for record in document["history"]]
     best_value = math.inf if document["best_value"] is None else document["best_value"]

@@ -19,7 +19,7 @@ class TrainingConfig(Config):
     ----------
     steps : int, default=2000
         Most optimiser steps.
-    epochs : int, default=200
+    epochs : int, default=300
         Most passes over the rows; small tables take fewer steps.
     batch_size : int, default=256
         Rows per step; up to twice as many where the rows are no multiple of it,
@@ -52,7 +52,7 @@ class TrainingConfig(Config):
     """
 
     steps: Annotated[int, Field(ge=1)] = 2000
-    epochs: Annotated[int, Field(ge=1)] = 200
+    epochs: Annotated[int, Field(ge=1)] = 300
     batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -103,10 +103,22 @@ class TrainingState:
     """All that resuming needs; a run that is resumed equals one that was not stopped.
 
     `hybridflow.checkpoint.capture` adds weights, optimiser and random state to it.
+
+    Parameters
+    ----------
+    steps : int
+        Most optimiser steps of the run.
+
+    Examples
+    --------
+    >>> from hybridflow.training import TrainingState
+    >>> TrainingState(steps=100).step
+    0
     """
 
     steps: int
     step: int = 0
+    """Optimiser steps taken so far."""
     factor: float = 1.0
     """What the learning rate was multiplied with after non-finite steps."""
     skipped: int = 0

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import hybridflow
-from hybridflow import errors, hookspecs, specs
+from hybridflow import audit, errors, hookspecs, specs
 from hybridflow.cli import failures
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +131,16 @@ def test_error_is_documented(name: str) -> None:
 def test_public_name_is_in_the_reference(name: str) -> None:
     listed = (ROOT / "docs/api/index.rst").read_text(encoding="utf-8").split()
     assert any(entry == name or entry.endswith(f".{name}") for entry in listed)
+
+
+def test_defaults_in_the_text_are_those_of_the_code() -> None:
+    concepts, design = ((ROOT / f"docs/{name}.md").read_text() for name in ("concepts", "design"))
+    training = hybridflow.TrainingConfig()
+    assert f"`training__settled` ({training.settled};" in concepts
+    assert f"`training.settled` ({training.settled})" in design
+    assert f"({training.weight_decay:g} times the learning rate)" in design
+    assert f"- Up to {audit.SMALL} distinct rows" in concepts
+    assert f"| up to {audit.SMALL} distinct (`SMALL`)" in design
 
 
 @pytest.mark.parametrize("name", sorted({name.split(".")[1] for name in MODULES if "." in name}))
