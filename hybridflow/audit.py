@@ -121,7 +121,7 @@ def audit(values: Matrix, dtypes: list[str], names: list[str]) -> tuple[Column, 
     """
     rows = values[distinct_rows(values)]
     # A repeated value of a single column is a repeated row.
-    counted = values if values.shape[1] == 1 and len(rows) > SMALL else rows
+    counted = values if values.shape[1] == 1 and len(values) > SMALL else rows
     dependent = _dependent(rows) if len(rows) > 2 else np.zeros(rows.shape[1], dtype=bool)
     columns = tuple(
         _column(counted[:, j], dtypes[j], names[j], bool(dependent[j]))

@@ -28,7 +28,7 @@ class TrainingConfig(Config):
         Peak of the schedule: linear warm-up, then a half cosine to zero.
     warmup : float, default=0.05
         Share of the steps that warm up.
-    weight_decay : float, default=0.3
+    weight_decay : float, default=1.0
         Decoupled decay of the matrices per step, times the learning rate.
     settled : int, default=1500
         Rows from which the flow learns at the full rate. In a hybrid of n
@@ -56,7 +56,7 @@ class TrainingConfig(Config):
     batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 0.3
+    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
     settled: Annotated[int, Field(ge=1), Int(300, 10_000, log=True)] = 1500
     clip: Annotated[float, Field(gt=0)] = 1.0
     evaluations: Annotated[int, Field(ge=1)] = 40

@@ -33,7 +33,7 @@ from hybridflow.estimators.parameters import (
     check_members,
     check_seed,
 )
-from hybridflow.estimators.splits import held_out_rows
+from hybridflow.estimators.splits import check_share, held_out_rows
 from hybridflow.estimators.weights import count_rows
 from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.model import HybridModel
@@ -200,6 +200,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             _check_targets(blueprint, registry, targets)
         small = len(distinct_rows(values[used])) <= SMALL
         if small and isinstance(self.validation, float):
+            check_share(self.validation)
             held = [np.empty(0, dtype=np.intp)] * members
         elif isinstance(self.validation, float):
             kept = None if codes is None else codes[used]

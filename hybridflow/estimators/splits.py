@@ -57,13 +57,17 @@ def held_out_rows(
     if isinstance(validation, bool | str):
         raise ConfigError(f"validation: a share, a splitter or positions, got {validation!r}")
     if isinstance(validation, numbers.Real):
-        share = float(validation)
-        if not 0 < share < 1:
-            raise ConfigError(f"validation: a share lies between 0 and 1, got {validation!r}")
-        return _shares(share, n, members, rng, codes)
+        return _shares(check_share(validation), n, members, rng, codes)
     if hasattr(validation, "split"):
         return _splits(validation, n, members, codes)
     return [_positions(validation, n)] * members
+
+
+def check_share(validation: Any) -> float:
+    """Return a share of the rows, raising ConfigError unless it lies in [0, 1)."""
+    if not 0 <= validation < 1:
+        raise ConfigError(f"validation: a share lies between 0 and 1, got {validation!r}")
+    return float(validation)
 
 
 def _shares(

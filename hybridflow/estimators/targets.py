@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -231,7 +232,7 @@ def _one_column(y: Any, n: int, name: str) -> NDArray[Any]:
     if hasattr(y, "toarray"):
         raise InputError("Sparse data was passed for y, but dense data is required: y.toarray()")
     try:
-        if hasattr(y, "null_count") and y.null_count():
+        if nw.dependencies.is_polars_series(y) and y.null_count():
             array = np.array(y.to_list(), dtype=object)  # polars would turn integers to floats
         else:
             array = y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)

@@ -15,7 +15,7 @@ _FEWEST = 4  # knots; below, the map is affine
 _STEEPEST = 20.0  # normal deviations per deviation of the feature
 _OUTER_LEVEL = 0.005
 _ROWS_OUTSIDE = 3.0
-_TRUST = 300.0  # distinct values for which the quantiles count half
+_TRUST = 100.0  # distinct values for which the quantiles count half
 
 
 class Gaussianize(Transform):
@@ -31,7 +31,7 @@ class Gaussianize(Transform):
     Knots lie evenly in z. A feature of m distinct values gets
     :math:`2 m^{1/3}` of them, `knots` at most, and is left affine if these are
     fewer than four; the knots are shrunk towards :math:`z = u` by
-    :math:`300 / (300 + m)`. The tails are never steeper than that line. Knots
+    :math:`100 / (100 + m)`. The tails are never steeper than that line. Knots
     that would make g steeper than 20 are merged, so near-ties cannot create an
     unbounded density. Computes in float64, whatever the dtype of x.
 

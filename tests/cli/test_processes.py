@@ -83,7 +83,8 @@ def test_interrupt_saves_the_best_weights(start, tables, tmp_path):
     screen, terminal = pty.openpty()
     process = start(
         *("fit", tables / "numbers.csv", "--target", "y", "-o", model),
-        *("--set", "training.steps=1000000", "--set", "training.patience=1000000"),
+        *("--set", "training.steps=1000000", "--set", "training.epochs=1000000"),
+        *("--set", "training.patience=1000000"),
         stderr=terminal,
     )
     os.close(terminal)
