@@ -41,14 +41,14 @@ def test_a_fit_that_fails_leaves_the_earlier_one() -> None:
     model = FlowDensity(TINY, training=BRIEF, random_state=0).fit(X)
     before = model.score_samples(X)
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     class Raise:
         def __getattr__(self, name: str) -> None:
-            raise Stop
+            raise StopError
 
     model.set_params(callbacks=(Raise(),))
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         model.fit(X + 1)
     np.testing.assert_array_equal(model.score_samples(X), before)
