@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,10 @@ def test_rare_classes_are_counted() -> None:
 
 
 def test_unlabelled_rows_are_no_rare_class() -> None:
-    split(0.2, codes=np.array([0] * 99 + [-1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RareClassWarning)
+        (held,) = split(0.2, codes=np.array([0] * 99 + [-1]))
+    assert 99 not in held
 
 
 def test_a_splitter_serves_the_members_in_turn() -> None:
