@@ -9,7 +9,10 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Config": "hybridflow.config",
+    "Circle": "hybridflow.specs",
     "Event": "hybridflow.specs",
+    "Interval": "hybridflow.specs",
+    "Positive": "hybridflow.specs",
     "Target": "hybridflow.specs",
     "FlowSpec": "hybridflow.specs",
     "BaseSpec": "hybridflow.specs",

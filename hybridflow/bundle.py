@@ -20,12 +20,14 @@ from hybridflow.container import read_container, read_document, write_container
 from hybridflow.errors import (
     CorruptModelError,
     IncompatibleModelError,
+    InexactModelWarning,
     ModelFileError,
     ModelSelfTestError,
     PluginVersionWarning,
 )
 from hybridflow.provenance import Component, components_of, install_command, other_versions
 from hybridflow.registry import Registry, default_registry
+from hybridflow.verdict import REMEDY, Audit
 
 if TYPE_CHECKING:
     from hybridflow.estimators.base import FlowEstimator
@@ -51,6 +53,8 @@ class Verification:
         Rows asked again.
     differences : dict of str to float
         Largest difference of each answer, relative to 1 + its magnitude.
+    audit : Audit or None
+        What the audit at the end of the fit found; None in files without it.
 
     Examples
     --------
@@ -64,6 +68,7 @@ class Verification:
     parameters: int
     probe_rows: int
     differences: dict[str, float]
+    audit: Audit | None
 
 
 def save(estimator: FlowEstimator, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
@@ -86,6 +91,11 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str], *, overwrite: b
         If it cannot be stored: a class of one's own, weights that are not finite.
     FileExistsError, UnsafePathError, OSError
         As `hybridflow.atomic.atomic_write`.
+
+    Warns
+    -----
+    InexactModelWarning
+        If the audit of the fitted model was bad.
 
     Examples
     --------
@@ -110,6 +120,13 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str], *, overwrite: b
             f"only {', '.join(ESTIMATORS)} themselves can be saved, got {type(estimator)!r}"
         )
     check_is_fitted(estimator, "models_")
+    if estimator.audit_ is not None and not estimator.audit_.ok:
+        warnings.warn(
+            f"the saved model is inexact, and cannot be exported: "
+            f"{'; '.join(map(str, estimator.audit_.bad))}. {REMEDY}",
+            InexactModelWarning,
+            stacklevel=2,
+        )
     document, tensors = to_state(estimator)
     registry = estimator.registry or default_registry()
     for kind, component in document["components"].items():
@@ -275,6 +292,7 @@ def _load(
         parameters=sum(p.numel() for model in estimator.models_ for p in model.parameters()),
         probe_rows=len(document["probe"]["rows"]),
         differences=differences,
+        audit=estimator.audit_,
     )
     return estimator, verification
 

@@ -36,6 +36,14 @@ class TrainingDivergedError(HybridFlowError, RuntimeError):
     """Training met non-finite values again and again and was given up."""
 
 
+class InverseError(HybridFlowError, RuntimeError):
+    """An inverse that is found by iteration did not reach its tolerance."""
+
+
+class InexactModelError(HybridFlowError, RuntimeError):
+    """The audit of a fitted model found that it is not the map or density it says it is."""
+
+
 class MissingExtraError(HybridFlowError, ImportError):
     """An optional dependency is not installed."""
 
@@ -122,6 +130,14 @@ class IndexMismatchWarning(HybridFlowWarning):
 
 class InterruptedFitWarning(HybridFlowWarning):
     """Training was interrupted; the best weights so far are kept."""
+
+
+class InexactModelWarning(HybridFlowWarning):
+    """A model whose audit was bad is being saved."""
+
+
+class DriftWarning(HybridFlowWarning):
+    """Inputs rebuilt by an inverse were too inexact for gradients and are recomputed."""
 
 
 class SlowPluginWarning(HybridFlowWarning):

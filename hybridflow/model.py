@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from hybridflow.densities.base import Base
 from hybridflow.errors import PluginContractError
 from hybridflow.likelihoods.base import Head
-from hybridflow.specs import Event
+from hybridflow.specs import Event, Positive
 from hybridflow.transforms.base import Transform
+from hybridflow.transforms.circular import CircleFeatures
 
 _CELLS = 2**20  # rows times columns that one pass holds; bounds memory, not results
+_INSIDE = 1e-9  # share of a cell that its noise keeps away from a bound of the support
+_ROUNDING = 1e-6  # share of a step by which a point of a lattice may be off
 
 
 class HybridModel(nn.Module):
@@ -34,14 +37,18 @@ class HybridModel(nn.Module):
 
     .. math:: \log P(x) = \sum_{j \in lattice} \log s_j + \log E_u\, p(x + s u).
 
-    The average over finitely many draws is in expectation a lower bound.
+    The average over finitely many draws is in expectation a lower bound. Where
+    a cell crosses a bound of its column's support, what lies beyond is cut off and
+    :math:`s_j` is the width that is left; on a circle cells go around. A row
+    outside the support scores :math:`-\infty`.
 
     Parameters
     ----------
     event : Event
-        The D columns that carry a density.
+        The D columns that carry a density, with their supports.
     preprocess : Transform
-        Fitted elementwise layers; always float64.
+        Fitted elementwise layers, from the supports to real numbers and
+        angles; always float64.
     flow : Transform
     base : Base
     head : Head or None
@@ -72,6 +79,12 @@ class HybridModel(nn.Module):
     step: Tensor
     lattice: Tensor
     origin: Tensor
+    low: Tensor
+    high: Tensor
+    lowest: Tensor
+    highest: Tensor
+    least: Tensor
+    period: Tensor
     noise: Tensor
     mixing: Tensor
 
@@ -99,8 +112,12 @@ class HybridModel(nn.Module):
         self.register_buffer("lattice", lattice)
         self.register_buffer("origin", origin.double())
         self.noised = bool((step > 0).any())
+        for name, ends in _bounds(event, self.step, self.origin).items():
+            self.register_buffer(name, ends, persistent=False)
+        self.bounded = bool((self.low.isfinite() | self.high.isfinite()).any())
+        self.read = CircleFeatures(event.features, event.circles)
         count = draws if self.noised and event.features else 0
-        read = event.features if head is not None else 0
+        read = self.read.width if head is not None else 0
         self.register_buffer("mixing", torch.eye(read, dtype=torch.float64))
         self.register_buffer("noise", _quasi_random(count, event.features))
 
@@ -123,23 +140,47 @@ class HybridModel(nn.Module):
         log_prob: Tensor = self.base.log_prob(z, context).double()
         return log_prob + ladj
 
+    def cell(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how far the cell of each value reaches below and above it."""
+        half = self.step / 2
+        if not self.bounded:
+            return half, half
+        below = torch.minimum(half, (x - self.low).clamp(min=0))
+        return below, torch.minimum(half, (self.high - x).clamp(min=0))
+
     def dequantise(self, x: Tensor, uniform: Tensor) -> Tensor:
-        """Return x with noise on its tied cells; `uniform` lies in [0, 1)."""
-        return x + self.step * (uniform - 0.5)
+        """Return x with noise on its tied cells; `uniform` lies in [0, 1).
+
+        Noise does not leave the support. A value of a circle may leave its
+        first period: it stands for the same point.
+        """
+        below, above = self.cell(x)
+        noisy = x + ((below + above) * uniform - below)
+        if not self.bounded:
+            return noisy
+        return torch.minimum(torch.maximum(noisy, self.lowest), self.highest)
 
     def log_score(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the score of each row, shape (n,): masses for tied columns, densities else."""
         if not self.noised:
-            return torch.cat([self.log_density(*part) for part in self._parts(x, context)])
+            score = torch.cat([self.log_density(*part) for part in self._parts(x, context)])
+        else:
+            score = torch.cat(
+                [self._log_mass(*part) for part in self._parts(x, context, len(self.noise))]
+            )
+        if not self.bounded:
+            return score
+        outside = ((x < self.low) | (x > self.high)).any(1)
+        return torch.where(outside, -math.inf, score)
+
+    def _log_mass(self, x: Tensor, context: Tensor | None) -> Tensor:
         draws = len(self.noise)
-        mass = torch.where(self.lattice, self.step, 1.0).log().sum()
-        scores = []
-        for rows, rows_context in self._parts(x, context, copies=draws):
-            noisy = self.dequantise(rows[None], self.noise[:, None]).flatten(0, 1)
-            repeated = None if rows_context is None else rows_context.repeat(draws, 1)
-            log_density = self.log_density(noisy, repeated).view(draws, len(rows))
-            scores.append(torch.logsumexp(log_density, 0) - math.log(draws) + mass)
-        return torch.cat(scores)
+        noisy = self.dequantise(x[None], self.noise[:, None]).flatten(0, 1)
+        repeated = None if context is None else context.repeat(draws, 1)
+        log_density = self.log_density(noisy, repeated).view(draws, len(x))
+        below, above = self.cell(x)
+        width = torch.where(self.lattice, below + above, 1.0)
+        return torch.logsumexp(log_density, 0) - math.log(draws) + width.log().sum(-1)
 
     def eta(self, x: Tensor, context: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
         """Return the linear predictor of clean rows, shape (n, k), in float64."""
@@ -157,21 +198,27 @@ class HybridModel(nn.Module):
     def predictor(
         self, z: Tensor, context: Tensor | None = None, offset: Tensor | None = None
     ) -> Tensor:
-        """Return the linear predictor of latent rows, shape (n, k).
+        """Return the linear predictor of latent rows, shape (n, k)."""
+        if self.head is None:
+            raise TypeError("a density model has no head")
+        eta: Tensor = self.head(self.readout(z), context, offset)
+        return eta
 
-        The head reads z in the coordinates of the standardised data: a fixed
-        linear map, fitted once, undoes what whitening did to the scales of
+    def readout(self, z: Tensor) -> Tensor:
+        """Return latent rows as the head reads them, angles by cosine and sine.
+
+        They are in the coordinates of the standardised data: a fixed linear
+        map, fitted once, undoes what whitening did to the scales of
         correlated columns. Directions of little variance, mostly noise, stay
         small.
         """
-        if self.head is None:
-            raise TypeError("a density model has no head")
-        eta: Tensor = self.head(z @ self.mixing.to(z.dtype).T, context, offset)
-        return eta
+        read: Tensor = self.read(z)
+        return read @ self.mixing.to(z.dtype).T
 
     @torch.no_grad()
     def fit_mixing(self, z: Tensor, standard: Tensor, weight: Tensor) -> None:
         """Fit the least-squares linear map from z back to the standardised data."""
+        z, standard = self.read(z), self.read(standard)
         share = (weight / weight.sum())[:, None]
         ridge = 1e-6 * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         gram = z.T @ (share * z) + ridge
@@ -188,11 +235,42 @@ class HybridModel(nn.Module):
     def sample(
         self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw n rows, shape (n, D), in float64; cells of tied columns lie on their lattice."""
+        """Draw n rows, shape (n, D), in float64, within the support.
+
+        Cells of tied columns lie on their lattice. A bound itself occurs only
+        there: the ends of an interval, and 0 if training rows held it.
+        """
         x = self.data(self.base.sample(n, context, generator), context)
         step = torch.where(self.lattice, self.step, 1.0)
         level = self.origin + step * torch.round((x - self.origin) / step)
-        return torch.where(self.lattice, _as_written(level, self.origin, step), x)
+        level = self._within(level, step)
+        level = _as_written(level, self.origin, step)
+        level = torch.minimum(torch.maximum(level, self.low), self.high)
+        return torch.where(self.lattice, level, x)
+
+    def rsample(
+        self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw n rows with gradients to the context and to what base and flow have learned.
+
+        Cells of tied columns are not rounded to their lattice, since a rounded
+        number has no gradient; apart from that the rows are those of `sample`.
+
+        Returns
+        -------
+        Tensor of shape (n, D)
+            In float64.
+        """
+        return self.data(self.base.rsample(n, context, generator), context)
+
+    def _within(self, level: Tensor, step: Tensor) -> Tensor:
+        """Move points of lattices that rounding brought out of the support one step back."""
+        off = _ROUNDING * step
+        level = torch.where(level < self.least, level + step, level)
+        level = torch.where(level > self.high + off, level - step, level)
+        level = torch.where(level < -off, level + self.period, level)
+        past = (self.period > 0) & (level > self.period - off)
+        return torch.where(past, level - self.period, level)
 
     def _parts(
         self, x: Tensor, context: Tensor | None, copies: int = 1
@@ -201,6 +279,32 @@ class HybridModel(nn.Module):
         for start in range(0, max(1, len(x)), size):
             rows = slice(start, start + size)
             yield x[rows], None if context is None else context[rows]
+
+
+def _bounds(event: Event, step: Tensor, origin: Tensor) -> dict[str, Tensor]:
+    """Return where the support of each dimension ends, for values, noise and lattices.
+
+    ``low`` and ``high`` are the bounds, ``lowest`` and ``highest`` the ends of
+    noised values, ``least`` lies just below the first point of a lattice, and
+    ``period`` is that of circles, 0 for others.
+    """
+    supports = event.dimensions
+    ends = step.new_tensor([support.bounds for support in supports]).reshape(-1, 2)
+    low, high = ends.t().contiguous()
+    inset, off = _INSIDE * step, _ROUNDING * step
+    lowest = torch.maximum(low + inset, torch.nextafter(low, high))
+    highest = torch.minimum(high - inset, torch.nextafter(high, low))
+    # 0 is no positive number, unless the rows say that it occurs.
+    positive = [isinstance(support, Positive) for support in supports]
+    unseen = torch.tensor(positive, dtype=torch.bool) & (origin > off)
+    return {
+        "low": low,
+        "high": high,
+        "lowest": torch.where(step > 0, lowest, low),
+        "highest": torch.where(step > 0, highest, high),
+        "least": torch.where(unseen, low + off, low - off),
+        "period": step.new_tensor([getattr(support, "period", 0.0) for support in supports]),
+    }
 
 
 def _quasi_random(draws: int, features: int) -> Tensor:

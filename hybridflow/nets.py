@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from hybridflow.errors import ConfigError, InputError
+from hybridflow.errors import InputError
 
-_LIMIT = 10.0
+F = TypeVar("F", bound=type[torch.autograd.Function])
+
+SQUASH_LIMIT = 10.0
+"""What no network sees more of: the bound of `squash`."""
 
 
 def squash(x: Tensor) -> Tensor:
@@ -32,11 +36,23 @@ def squash(x: Tensor) -> Tensor:
     Tensor
         Of the same shape, within (-10, 10).
     """
-    return _LIMIT * torch.tanh(x / _LIMIT)
+    return SQUASH_LIMIT * torch.tanh(x / SQUASH_LIMIT)
 
 
-def _expected(context: Tensor | None, width: int) -> Tensor | None:
-    """Return the context, or None for a network that was declared without one."""
+def checked_context(context: Tensor | None, width: int) -> Tensor | None:
+    """Return the context, or None for a network that was declared without one.
+
+    Parameters
+    ----------
+    context : Tensor of shape (n, width) or None
+    width : int
+        The number of context features that the network was declared with.
+
+    Raises
+    ------
+    InputError
+        If the context is missing or has another width.
+    """
     if width == 0:
         return None
     if context is None or context.shape[-1] != width:
@@ -108,10 +124,7 @@ class MLP(nn.Module):
         -------
         Tensor of shape (n, out_features)
         """
-        h = self._last_hidden(x, context)
-        if self.weight is None:
-            return self.bias.expand(x.shape[0], -1)
-        return linear(h, self.weight, self.bias)
+        return self.feature_major(x, context).t()
 
     def feature_major(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the outputs transposed, laid out for elementwise maps.
@@ -128,195 +141,75 @@ class MLP(nn.Module):
         -------
         Tensor of shape (out_features, n)
         """
-        h = self._last_hidden(x, context)
+        context = checked_context(context, self.context_features)
         if self.weight is None:
             return self.bias[:, None].expand(-1, x.shape[0])
-        return torch.addmm(self.bias[:, None], self.weight, h.t())
-
-    def _last_hidden(self, x: Tensor, context: Tensor | None) -> Tensor:
-        context = _expected(context, self.context_features)
         h = squash(x if context is None else torch.cat([x, context], dim=1))
-        for layer in self.hidden:
-            h = silu(layer(h))
-        return h
+        if not len(self.hidden):
+            return torch.addmm(self.bias[:, None], self.weight, h.t())
+        first, *others = cast("Iterable[nn.Linear]", self.hidden)
+        h = first(h)
+        for layer in others:
+            h = silu_linear(h, layer.weight, layer.bias)
+        return silu_linear(h, self.weight, self.bias, feature_major=True)
 
 
-class MaskedMLP(nn.Module):
-    r"""A masked perceptron: the outputs for feature i read features before i only.
+def silu_linear(h: Tensor, weight: Tensor, bias: Tensor, *, feature_major: bool = False) -> Tensor:
+    r"""Apply SiLU units and the linear layer behind them.
 
-    Every hidden unit has a degree m and reads the features 1..m; the outputs
-    for feature i read the units of degree below i. Units are *ordered by
-    degree*, so what becomes known with each further feature is a contiguous
-    slice, and `sweep` can evaluate the network one feature at a time at the
-    total cost of one pass. The context feeds all units of the first layer;
-    with a context, some units have degree 0.
+    .. math:: W\,\mathrm{SiLU}(h) + b
 
-    Parameters
-    ----------
-    features : int
-        Number d of features, in the order of dependence.
-    hidden : tuple of int
-        Widths of the hidden layers; at least one.
-    n_parameters : int
-        Number of outputs for each feature.
-    context_features : int, default=0
-        Width of the context.
-
-    References
-    ----------
-    Mathieu Germain, Karol Gregor, Iain Murray, Hugo Larochelle. MADE: Masked
-    Autoencoder for Distribution Estimation. 2015.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from hybridflow.nets import MaskedMLP
-    >>> MaskedMLP(3, (16,), 2)(torch.randn(5, 3)).shape
-    torch.Size([2, 3, 5])
-    """
-
-    def __init__(
-        self,
-        features: int,
-        hidden: tuple[int, ...],
-        n_parameters: int,
-        context_features: int = 0,
-    ) -> None:
-        super().__init__()
-        if not hidden:
-            raise ConfigError("hidden: a masked network needs at least one hidden layer, got ()")
-        self.features = features
-        self.n_parameters = n_parameters
-        self.context_features = context_features
-
-        lowest = 0 if context_features else min(1, features - 1)
-        degrees = [torch.arange(1, features + 1)]
-        for width in hidden:
-            # Counted from the top, so that the last degree is never left out.
-            steps = torch.arange(width - 1, -1, -1) * (features - lowest) // width
-            degrees.append(features - 1 - steps)
-        # known_at[l][i]: units of layer l that are known once i features are.
-        self.known_at = [[int((degree <= i).sum()) for i in range(features)] for degree in degrees]
-
-        self.hidden = nn.ModuleList(
-            nn.Linear(before, after) for before, after in pairwise((features, *hidden))
-        )
-        self.context = (
-            nn.Linear(context_features, hidden[0], bias=False) if context_features else None
-        )
-        self.weight = nn.Parameter(torch.zeros(n_parameters * features, hidden[-1]))
-        self.bias = nn.Parameter(torch.zeros(n_parameters * features))
-        for layer, (before, after) in enumerate(pairwise(degrees)):
-            mask = (after[:, None] >= before[None, :]).to(self.weight.dtype)
-            self.register_buffer(f"mask_{layer}", mask, persistent=False)
-        reads = (degrees[0][:, None] > degrees[-1][None, :]).to(self.weight.dtype)
-        self.register_buffer("mask_out", reads.repeat(n_parameters, 1), persistent=False)
-
-    def layers(self) -> list[nn.Linear]:
-        """Return the hidden layers, first to last."""
-        return list(cast("Iterable[nn.Linear]", self.hidden))
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the parameters of all features in one pass.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, d)
-        context : Tensor of shape (n, context_features), optional
-
-        Returns
-        -------
-        Tensor of shape (n_parameters, d, n)
-        """
-        context = _expected(context, self.context_features)
-        h = squash(x)
-        for index, layer in enumerate(self.layers()):
-            h = linear(h, layer.weight * self.get_buffer(f"mask_{index}"), layer.bias)
-            if index == 0 and self.context is not None and context is not None:
-                h = h + self.context(squash(context))
-            h = silu(h)
-        weight = self.weight * self.get_buffer("mask_out")
-        out = torch.addmm(self.bias[:, None], weight, h.t())
-        return out.view(self.n_parameters, self.features, x.shape[0])
-
-    def sweep(self, rows: int, context: Tensor | None = None) -> Sweep:
-        """Start an evaluation in which the features become known one by one.
-
-        Parameters
-        ----------
-        rows : int
-            Number n of rows.
-        context : Tensor of shape (n, context_features), optional
-
-        Returns
-        -------
-        Sweep
-        """
-        context = _expected(context, self.context_features)
-        return Sweep(self, rows, context)
-
-
-class Sweep:
-    """A masked network evaluated feature by feature, each hidden unit once.
-
-    Call `parameters` and then `reveal` for each feature in order.
+    Keeps h for the gradient and computes its SiLU anew: half the memory of the
+    two operations by themselves.
 
     Parameters
     ----------
-    net : MaskedMLP
-    rows : int
-    context : Tensor of shape (n, context_features) or None
+    h : Tensor of shape (n, in_features)
+    weight : Tensor of shape (out_features, in_features)
+    bias : Tensor of shape (out_features,)
+    feature_major : bool, default=False
+        Whether to return the transpose, contiguous.
+
+    Returns
+    -------
+    Tensor of shape (n, out_features), or its transpose
     """
-
-    def __init__(self, net: MaskedMLP, rows: int, context: Tensor | None) -> None:
-        self._net = net
-        self._given = None
-        if net.context is not None and context is not None:
-            self._given = net.context(squash(context)).t()
-        widths = [net.features, *(layer.out_features for layer in net.layers())]
-        self._known = [_GrowingRows(width, rows, net.weight) for width in widths]
-        self._next = 0
-
-    def parameters(self) -> Tensor:
-        """Return the parameters of the next feature, shape (n_parameters, n)."""
-        net, i = self._net, self._next
-        for index, layer in enumerate(net.layers()):
-            first = net.known_at[index + 1][i - 1] if i else 0
-            last = net.known_at[index + 1][i]
-            if first == last:
-                continue
-            inputs = self._known[index].rows()
-            weight = layer.weight[first:last, : inputs.shape[0]]
-            h = torch.addmm(layer.bias[first:last, None], weight, inputs)
-            if index == 0 and self._given is not None:
-                h = h + self._given[first:last]
-            self._known[index + 1].append(silu(h))
-        inputs = self._known[-1].rows()
-        weight = net.weight.view(net.n_parameters, net.features, -1)[:, i, : inputs.shape[0]]
-        bias = net.bias.view(net.n_parameters, net.features)[:, i, None]
-        return torch.addmm(bias, weight, inputs)
-
-    def reveal(self, x: Tensor) -> None:
-        """Take the value of the next feature, shape (n,)."""
-        self._known[0].append(squash(x)[None])
-        self._next += 1
+    if not torch.is_grad_enabled():
+        return _silu_linear(h, weight, bias, feature_major)
+    out: Tensor = _SiLULinear.apply(h, weight, bias, feature_major)  # type: ignore[no-untyped-call]  # torch has no types
+    return out
 
 
-class _GrowingRows:
-    """Rows that become known in order: one buffer, or pieces while gradients are recorded."""
+def _silu_linear(h: Tensor, weight: Tensor, bias: Tensor, feature_major: bool) -> Tensor:
+    if feature_major:
+        return torch.addmm(bias[:, None], weight, silu(h).t())
+    return linear(silu(h), weight, bias)
 
-    def __init__(self, capacity: int, columns: int, like: Tensor) -> None:
-        # Autograd keeps views of what was read, which later writes would spoil.
-        self._recording = torch.is_grad_enabled()
-        self._buffer = like.new_empty(0 if self._recording else capacity, columns)
-        self._length = 0
 
-    def append(self, rows: Tensor) -> None:
-        if self._recording:
-            self._buffer = torch.cat([self._buffer, rows])
-        else:
-            self._buffer[self._length : self._length + rows.shape[0]] = rows
-        self._length += rows.shape[0]
+def signature_once(function: F) -> F:
+    """Let the signature of an `autograd.Function` be found once and not in every call."""
+    function.forward.__signature__ = inspect.signature(function.forward)
+    return function
 
-    def rows(self) -> Tensor:
-        return self._buffer[: self._length]
+
+@signature_once
+class _SiLULinear(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(h: Tensor, weight: Tensor, bias: Tensor, feature_major: bool) -> Tensor:
+        return _silu_linear(h, weight, bias, feature_major)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        h, weight, _, ctx.feature_major = inputs
+        ctx.save_for_backward(h, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        h, weight = ctx.saved_tensors
+        grad = grad if ctx.feature_major else grad.t()
+        gate = torch.sigmoid(h)
+        out = h * gate
+        slope = torch.addcmul(gate, out, 1 - gate)
+        return (grad.t() @ weight) * slope, grad @ out, grad.sum(1), None

@@ -41,6 +41,11 @@ class Real(Config):
 
     kind: Literal["real"] = "real"
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers it lies."""
+        return -math.inf, math.inf
+
 
 class Positive(Config):
     """The positive half-line.
@@ -53,6 +58,11 @@ class Positive(Config):
     """
 
     kind: Literal["positive"] = "positive"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers it lies."""
+        return 0.0, math.inf
 
 
 class Interval(Config):
@@ -77,11 +87,18 @@ class Interval(Config):
     def _is_ordered(self) -> Self:
         if self.low >= self.high:
             raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if math.isinf(self.high - self.low):
+            raise ValueError(f"high - low must be finite, got {self.low} and {self.high}")
         return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers it lies."""
+        return self.low, self.high
 
 
 class Circle(Config):
-    """A circle of the given period.
+    """A circle of the given period: 0 and the period are the same point.
 
     Parameters
     ----------
@@ -97,6 +114,11 @@ class Circle(Config):
 
     kind: Literal["circle"] = "circle"
     period: Annotated[float, Field(gt=0)]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers it lies: any number stands for a point of the circle."""
+        return -math.inf, math.inf
 
 
 class Token(Config):
@@ -115,6 +137,11 @@ class Token(Config):
 
     kind: Literal["token"] = "token"
     size: Annotated[int, Field(ge=1)]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which numbers it lies."""
+        return 0.0, self.size - 1.0
 
 
 Support = Annotated[Real | Positive | Interval | Circle | Token, Field(discriminator="kind")]
@@ -163,6 +190,16 @@ class Event(Config):
     def features(self) -> int:
         """Number of dimensions that carry a density."""
         return math.prod(self.shape)
+
+    @property
+    def dimensions(self) -> tuple[Real | Positive | Interval | Circle | Token, ...]:
+        """Support of each dimension of a table row."""
+        return self.support * (self.features if len(self.support) == 1 else 1)
+
+    @property
+    def circles(self) -> tuple[int, ...]:
+        """Positions of the dimensions that are circles."""
+        return tuple(i for i, support in enumerate(self.dimensions) if support.kind == "circle")
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -274,7 +311,9 @@ class FlowSpec:
     log_det : {"exact", "estimated"}
         What ``ladj`` is.
     supports : tuple of str
-        Kinds of support that the flow's dimensions may have.
+        Kinds of support that the flow's dimensions may have: "real", "circle".
+        Positive columns and intervals reach a flow as real ones, circles of
+        any period as angles from -pi to pi, so with the period 2 pi.
     min_features : int
         Fewest dimensions that it works on.
     stable_to : float

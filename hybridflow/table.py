@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hybridflow.cells import COMPLEX, NOT_YET, read_objects, read_series
 from hybridflow.config import Config
 from hybridflow.errors import InputError, InputTypeError
+from hybridflow.specs import Circle, Real, Support
 
 Matrix = NDArray[np.float64]
 Container = Literal["numpy", "pandas", "polars"]
@@ -51,6 +52,8 @@ class Column(Config):
         a cell is a mass and samples are rounded.
     origin : float
         A value on the lattice, or the value of a constant column.
+    support : Real, Positive, Interval or Circle
+        Where its values may lie, as it was declared.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class Column(Config):
     step: float = 0.0
     lattice: bool = False
     origin: float = 0.0
+    support: Support = Real()
 
 
 class Schema(Config):
@@ -107,12 +111,14 @@ class Schema(Config):
     def frame(self, values: Matrix) -> Any:
         """Return rows in the container, with the names and types, of the training table."""
         if self.container == "numpy":
-            dtypes = {column.dtype for column in self.columns}
-            return _cast(values, dtypes.pop()) if len(dtypes) == 1 else values
+            if len({column.dtype for column in self.columns}) > 1:
+                return values
+            cast = [_cast(values[:, i], column) for i, column in enumerate(self.columns)]
+            return np.stack(cast, axis=1)
         native = __import__(self.container)  # pandas or polars, by the Literal above
         return native.DataFrame(
             {
-                name: _cast(values[:, i], column.dtype)
+                name: _cast(values[:, i], column)
                 for i, (name, column) in enumerate(zip(self.labels, self.columns, strict=True))
             }
         )
@@ -134,16 +140,28 @@ class Schema(Config):
         return values
 
 
-def _cast(values: Matrix, dtype: str) -> NDArray[Any]:
-    name = dtype.lower()
+def _cast(values: NDArray[np.float64], column: Column) -> NDArray[Any]:
+    """Return the values of a column in its type, without rounding them out of its support."""
+    name = column.dtype.lower()
     if name.startswith("bool"):
         return values > 0.5
     if name in ("float16", "float32"):
-        return values.astype(name)
+        return _rounded(values.astype(name), column)
     if name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
         bounds = np.iinfo(name)
         return np.clip(np.rint(values), bounds.min, bounds.max).astype(name)
     return values
+
+
+def _rounded(values: NDArray[Any], column: Column) -> NDArray[Any]:
+    """Return values of a narrow type, moved back by a digit where they reached a bound."""
+    if isinstance(column.support, Circle):
+        return np.where(values < column.support.period, values, values.dtype.type(0))
+    if column.lattice:
+        return values
+    low, high = (values.dtype.type(end) for end in column.support.bounds)
+    inside: NDArray[Any] = np.clip(values, np.nextafter(low, high), np.nextafter(high, low))
+    return inside
 
 
 def is_frame(X: object) -> bool:

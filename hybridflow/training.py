@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 
 from hybridflow.batches import Batches, Rows, keyed_noise, levels, uniform_noise
 from hybridflow.callbacks import Callback
-from hybridflow.errors import InterruptedFitWarning, TrainingDivergedError
+from hybridflow.errors import ConfigError, InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
 from hybridflow.history import History, Record, TrainingConfig, TrainingState
 from hybridflow.model import HybridModel
+from hybridflow.transforms.base import Transform
+from hybridflow.transforms.compose import Compose, Memory
 
 __all__ = ["History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
@@ -120,10 +123,17 @@ class Trainer:
 
         Raises
         ------
+        ConfigError
+            If the flow cannot do with as little memory as the config says.
         TrainingDivergedError
             If non-finite values came back after every restart; the model then
             holds the best finite weights.
         """
+        with less_memory(self.model.flow, self.config.memory):
+            return self.train()
+
+    def train(self) -> TrainingState:
+        """Take the steps, and put the best weights back whatever ends them."""
         state = self.state
         if not state.best:
             self.keep_best(math.inf)
@@ -301,6 +311,31 @@ class Trainer:
         """Call one hook of every callback."""
         for callback in self.callbacks:
             getattr(callback, hook)(self.state)
+
+
+@contextmanager
+def less_memory(flow: Transform, memory: Memory) -> Iterator[None]:
+    """Let a flow keep less for the gradient in a block; ``"plain"`` leaves it as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a composition, or has a part that cannot be rebuilt.
+    """
+    if memory == "plain" or not any(p.requires_grad for p in flow.parameters()):
+        yield
+        return
+    if not isinstance(flow, Compose):
+        raise ConfigError(
+            f"training__memory={memory!r} is for flows that are a Compose of transforms, and this "
+            f"one is of type {type(flow).__name__}; use training__memory='plain'"
+        )
+    before = flow.memory
+    flow.memory = memory
+    try:
+        yield
+    finally:
+        flow.memory = before
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:

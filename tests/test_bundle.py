@@ -441,6 +441,8 @@ WRONG_DOCUMENTS: dict[str, DocumentEdit] = {
     "column-more": lambda d: d["schema"]["columns"].append(d["schema"]["columns"][0]),
     "container": lambda d: d["schema"].update(container="os"),
     "event-other": lambda d: d["event"].update(shape=[7]),
+    "audit-type": lambda d: d.update(audit="good"),
+    "audit-nan": lambda d: d["audit"]["findings"][0].update(value="NaN"),
     "probe-rows-nan": lambda d: d["probe"].update(rows=[["x"] * 3] * 8),
     "probe-rows-ragged": lambda d: d["probe"]["rows"][0].append(1.0),
     "probe-rows-narrow": lambda d: d["probe"].update(rows=[[1.0]] * 8),
@@ -507,6 +509,7 @@ class Plugin:
                 lambda _, config: self.kind(
                     config.hidden_units + self.units, config.factor + self.extra
                 ),
+                inverse="none" if self.kind is OneWay else "exact",
             )
         ]
 

@@ -25,13 +25,14 @@ LAYERS = [
     {"hookspecs"},
     {"registry"},
     {"nets"},
+    {"masked"},
     {"transforms", "laws"},
     {"densities"},
     {"likelihoods"},
     {"flows", "bases", "heads"},
-    {"cells", "model"},
+    {"cells", "model", "verdict"},
     {"table"},
-    {"audit", "batches", "callbacks", "guards", "history"},
+    {"audit", "batches", "callbacks", "exactness", "guards", "history"},
     {"training"},
     {"checkpoint"},
     {"estimators"},
@@ -40,11 +41,12 @@ LAYERS = [
     {"selftest"},
     {"restoring"},
     {"bundle"},
+    {"testing"},
     {"cli"},
     {"__main__"},
 ]
 # The maths: modules of plain tensor operations.
-MATHS = {"nets", "transforms", "densities", "laws", "likelihoods"}
+MATHS = {"nets", "masked", "transforms", "densities", "laws", "likelihoods"}
 NOT_FOR_MATHS = {"registry", "hookspecs"}
 # A method that imports, when it is called, what is built on its own class.
 LATE = {("estimators", "bundle")}

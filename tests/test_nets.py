@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hybridflow.errors import InputError
-from hybridflow.nets import MLP, MaskedMLP, squash
+from hybridflow.nets import MLP, squash
 
 
 def perturb(net: torch.nn.Module) -> None:
@@ -66,43 +66,8 @@ def test_a_net_declared_without_context_ignores_it() -> None:
     assert torch.equal(net(x, torch.randn(3, 5)), net(x))
 
 
-@pytest.mark.parametrize(
-    "net", [MLP(2, (4,), 1, 2), MaskedMLP(2, (4,), 1, 2)], ids=["mlp", "masked"]
-)
 @pytest.mark.parametrize("context", [None, torch.zeros(3, 5)], ids=["none", "too-wide"])
-def test_a_wrong_context_is_refused(net, context) -> None:
+def test_a_wrong_context_is_refused(context) -> None:
+    net = MLP(2, (4,), 1, 2)
     with pytest.raises(InputError, match=r"context: expected a tensor of shape \(n, 2\), got"):
         net(torch.zeros(3, 2), context)
-
-
-@pytest.mark.parametrize("width", [0, 2], ids=["no-context", "context"])
-@pytest.mark.parametrize("hidden", [(12,), (5, 12), (1,)], ids=str)
-def test_masked_outputs_depend_on_earlier_features_only(width: int, hidden) -> None:
-    torch.manual_seed(0)
-    net = MaskedMLP(4, hidden, 2, width).double()
-    perturb(net)
-    context = torch.randn(1, width, dtype=torch.float64) if width else None
-    jacobian = torch.autograd.functional.jacobian(
-        lambda row: net(row[None], context)[:, :, 0], torch.randn(4, dtype=torch.float64)
-    )
-    assert jacobian.shape == (2, 4, 4)
-    assert torch.equal(jacobian.triu(), torch.zeros_like(jacobian))
-    assert (jacobian[:, 3, :3] != 0).all()
-
-
-@pytest.mark.parametrize("width", [0, 2], ids=["no-context", "context"])
-@pytest.mark.parametrize("hidden", [(12,), (5, 12), (1,), (3, 1, 9)], ids=str)
-@pytest.mark.parametrize("features", [1, 4, 9])
-@pytest.mark.parametrize("recording", [False, True], ids=["no-grad", "grad"])
-def test_a_sweep_gives_what_one_pass_gives(features, hidden, width, recording) -> None:
-    torch.manual_seed(0)
-    net = MaskedMLP(features, hidden, 3, width).double()
-    perturb(net)
-    x = torch.randn(5, features, dtype=torch.float64)
-    context = torch.randn(5, width, dtype=torch.float64) if width else None
-    expected = net(x, context)
-    with torch.set_grad_enabled(recording):
-        sweep = net.sweep(5, context)
-        for i in range(features):
-            torch.testing.assert_close(sweep.parameters(), expected[:, i], atol=1e-12, rtol=0)
-            sweep.reveal(x[:, i])

@@ -1,37 +1,50 @@
-"""The standard normal base."""
+"""The normal base: standard, or with a learned mean and covariance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from hybridflow.config import Config
+from hybridflow.config import Choice, Config
 from hybridflow.specs import BaseSpec, Event, Target
 
 if TYPE_CHECKING:
-    from hybridflow.densities import Normal
+    from hybridflow.densities import Base
 
 
 class NormalBase(Config):
-    """Settings of the ``normal`` base: there are none.
+    """Settings of the ``normal`` base.
+
+    Parameters
+    ----------
+    covariance : {"identity", "diagonal", "full"}, default="identity"
+        The standard normal; learned means and variances; or a learned mean and
+        covariance matrix.
 
     Examples
     --------
     >>> from hybridflow.bases import NormalBase
-    >>> NormalBase()
-    NormalBase()
+    >>> NormalBase(covariance="full")
+    NormalBase(covariance='full')
     """
 
+    covariance: Annotated[
+        Literal["identity", "diagonal", "full"], Choice(("identity", "diagonal", "full"))
+    ] = "identity"
 
-def build(event: Event, target: Target | None, config: NormalBase) -> Normal:
+
+def build(event: Event, target: Target | None, config: NormalBase) -> Base:
     """Build the base for one event."""
-    from hybridflow.densities import Normal
+    from hybridflow.densities import DiagonalNormal, FullNormal, Normal
 
-    return Normal(event.features)
+    kinds: dict[str, Callable[[int], Base]]
+    kinds = {"identity": Normal, "diagonal": DiagonalNormal, "full": FullNormal}
+    return kinds[config.covariance](event.features)
 
 
 SPEC = BaseSpec(
     name="normal",
-    summary="Standard normal",
+    summary="Normal: standard, or with a learned mean and covariance",
     config=NormalBase,
     build=build,
     reference="Density Estimation Using Real NVP, L. Dinh, J. Sohl-Dickstein and S. Bengio, 2017",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hybridflow.cli.columns import support_of
 from hybridflow.cli.options import Task
 from hybridflow.cli.settings import COMPONENTS, Settings, Source, validated
 from hybridflow.errors import ConfigError
@@ -77,6 +78,8 @@ def build(settings: Settings, task: Task, source: Source, *, progress: bool) -> 
         if name in COMPONENTS:
             value = _component(name, value, defaults[name], source)
         params[name] = value
+    if settings.column:
+        params["columns"] = {name: support_of(name, kind) for name, kind in settings.column.items()}
     # The best weights so far are worth a file, also after Ctrl-C.
     training = {"on_interrupt": "keep", **settings.training}
     params["training"] = validated(TrainingConfig, training, ("training",), source)

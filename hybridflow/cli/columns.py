@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hybridflow.cli.options import Task
 from hybridflow.cli.tables import column, listed
 from hybridflow.errors import ConfigError, InputError, closest
+from hybridflow.specs import Circle, Interval, Positive, Real, Support
 
 if TYPE_CHECKING:
     import polars as pl
@@ -166,6 +167,74 @@ def check_numbers(X: pl.DataFrame) -> None:
                 f"column {name!r} holds numbers, but {texts[row]!r} at row {row} (rows count from "
                 "0) is none; leave cells empty where the value is missing"
             )
+
+
+def declarations(texts: Sequence[str]) -> dict[str, str]:
+    """Return what ``--column NAME=KIND`` options say, by name.
+
+    Raises
+    ------
+    ConfigError
+        If one is no such pair, or two are about one column.
+
+    Examples
+    --------
+    >>> from hybridflow.cli.columns import declarations
+    >>> declarations(["hour=circle:24", "price=positive"])
+    {'hour': 'circle:24', 'price': 'positive'}
+    """
+    declared: dict[str, str] = {}
+    for text in texts:
+        name, equals, kind = text.rpartition("=")  # a name may hold an equals sign, a kind none
+        if not equals or not name:
+            raise ConfigError(f"--column {text}: expected NAME=KIND, for instance hour=circle:24")
+        if declared.setdefault(name, kind) != kind:
+            raise ConfigError(f"--column {text}: {name!r} was {declared[name]} before")
+    return declared
+
+
+def support_of(name: str, text: str) -> Support:
+    """Return the support that a kind such as ``interval:0:1`` stands for.
+
+    Parameters
+    ----------
+    name : str
+        Of the column, for the message.
+    text : str
+        ``real``, ``positive``, ``interval:LOW:HIGH`` or ``circle:PERIOD``.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> from hybridflow.cli.columns import support_of
+    >>> support_of("hour", "circle:24")
+    Circle(kind='circle', period=24.0)
+    """
+    word, *arguments = text.strip().split(":")
+    try:
+        numbers = [float(argument) for argument in arguments]
+        match word, numbers:
+            case "real", []:
+                return Real()
+            case "positive", []:
+                return Positive()
+            case "interval", [low, high]:
+                return Interval(low=low, high=high)
+            case "circle", [period]:
+                return Circle(period=period)
+    except ConfigError as error:
+        raise ConfigError(f"column {name!r}, {text!r}: {error}") from None
+    except ValueError:
+        pass  # of float(): told below
+    kinds = ("real", "positive", "interval", "circle")
+    hint = "" if word in kinds else closest(word, kinds)
+    raise ConfigError(
+        f"column {name!r}: expected real, positive, interval:LOW:HIGH or circle:PERIOD, for "
+        f"instance {name}=circle:24, got {text!r}{hint}"
+    )
 
 
 def names_in(text: str) -> list[str]:

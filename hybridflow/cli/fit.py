@@ -22,6 +22,8 @@ hybridflow fit houses.csv --target price --flow maf --set flow.layers=6 -o house
 
 hybridflow fit sensors.parquet --task outliers --drop id,time -o sensors.hflow
 
+hybridflow fit trips.csv --column hour=circle:24 --column fare=positive -o trips.hflow
+
 hybridflow plugins list shows the flows, bases and heads; hybridflow plugins show NAME what --set \
 takes. A config file has the same settings under the same names, and a table for each component \
 and for the training."""
@@ -55,6 +57,15 @@ def command(
         typer.Option(metavar="A,B,C", help="Features to use; by default all other columns."),
     ] = None,
     drop: Annotated[str | None, typer.Option(metavar="A,B", help="Columns to leave out.")] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="NAME=KIND",
+            help="Where the values of a column may lie: positive, interval:LOW:HIGH, circle:PERIOD "
+            "(hour=circle:24) or real. Samples never leave it. May be repeated.",
+        ),
+    ] = None,
     weight: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column with the weight of each row.")
     ] = None,
@@ -146,7 +157,7 @@ def command(
     Ctrl-C stops the training; the best weights so far are saved and the exit code is 130.
     """
     from hybridflow.cli.building import build
-    from hybridflow.cli.columns import guess_task, names_in, take_apart
+    from hybridflow.cli.columns import declarations, guess_task, names_in, take_apart
     from hybridflow.cli.inspect import page
     from hybridflow.cli.settings import Source, merge, read_file
     from hybridflow.cli.tables import column, in_file, read_table, refuse_existing, shown
@@ -159,6 +170,7 @@ def command(
         "task": task,
         "columns": None if columns is None else names_in(columns),
         "drop": None if drop is None else names_in(drop),
+        "column": declarations(kinds) if kinds else None,
         "weight": weight,
         "flow": flow,
         "base": base,

@@ -58,17 +58,23 @@ def page(document: dict[str, Any]) -> str:
         lines.append(("", "training was interrupted"))
     lines.append(("written by", f"hybridflow {document['hybridflow_version']}"))
     lines.append(("sha256", document["sha256"]))
-    table = [("COLUMN", "TYPE", "KIND", "STEP")]
+    table = [("COLUMN", "TYPE", "KIND", "STEP", "SUPPORT")]
     table += [
         (
             column["name"],
             column["dtype"],
             column["kind"],
             f"{column['step']:g}" if column["step"] else "",
+            _support(column.get("support", {"kind": "real"})),
         )
         for column in columns
     ]
     return "\n".join([*aligned(lines), "", *aligned(table)])
+
+
+def _support(support: dict[str, Any]) -> str:
+    numbers = [f"{support[key]:g}" for key in ("low", "high", "period") if key in support]
+    return "" if support["kind"] == "real" else ":".join([support["kind"], *numbers])
 
 
 def _parameters(component: dict[str, Any]) -> str:

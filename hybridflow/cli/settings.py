@@ -35,6 +35,8 @@ class Settings(Config):
     task : {"auto", "classification", "regression", "density", "outliers"}
     columns, drop : tuple of str, optional
         Features to use, or columns to leave out.
+    column : dict of str to str
+        Where the values of a column may lie: ``"circle:24"``, ``"positive"``.
     flow, base, head : dict
         ``name`` and the parameters of a component; a string stands for a name.
     training : dict
@@ -49,6 +51,7 @@ class Settings(Config):
     task: ChosenTask = "auto"
     columns: tuple[str, ...] | None = None
     drop: tuple[str, ...] | None = None
+    column: dict[str, str] = Field(default_factory=dict)
     flow: dict[str, Any] = Field(default_factory=dict)
     base: dict[str, Any] = Field(default_factory=dict)
     head: dict[str, Any] = Field(default_factory=dict)
@@ -157,13 +160,12 @@ def merge(
         if old is not None and old != value:
             notes.append(f"--set {assignment} wins over {source.place(path)} = {_shown(old)}")
         _put(merged, path, value)
-    for key, value in flags.items():
-        path = (key, "name") if key in COMPONENTS else (key,)
+    for path, value in _paths(flags):
+        key = path[0]
         old = _get(merged, path)
         if old is not None and old != value and _get(document, (key,)) is not None:
-            notes.append(
-                f"--{key.replace('_', '-')} wins over {source.place((key,))} = {_shown(old)}"
-            )
+            at = path if key == "column" else (key,)
+            notes.append(f"--{key.replace('_', '-')} wins over {source.place(at)} = {_shown(old)}")
             if key in COMPONENTS:  # the parameters in the file belong to the other component
                 given = [_assignment(a) for a in assignments]
                 merged[key] = {p[1]: v for p, v in given if p[0] == key}
@@ -217,6 +219,17 @@ def line_of(text: str, path: Sequence[str]) -> int | None:
             return None
         at = found[0]
     return at + 1 if path else None
+
+
+def _paths(flags: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    """Return where each flag belongs; ``--column`` is one of its own for each column."""
+    paths: list[tuple[tuple[str, ...], Any]] = []
+    for key, value in flags.items():
+        if key == "column":
+            paths += [((key, name), kind) for name, kind in value.items()]
+        else:
+            paths.append(((key, "name") if key in COMPONENTS else (key,), value))
+    return paths
 
 
 def _unique(pairs: list[tuple[str, Any]], source: Source) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hybridflow.densities.base import Base
 from hybridflow.densities.positive import inverse_softplus, softplus
 from hybridflow.errors import ConfigError
+from hybridflow.transforms.implicit import attach_gradient
 
 _SMALLEST = 1e-3
 """Floor of a component's standard deviation: no component may shrink onto a row."""
@@ -59,13 +60,18 @@ class Mixture(Base):
         """Return log-weights of shape (K,) and standard deviations of shape (K, d)."""
         return torch.log_softmax(self.logits, 0), _SMALLEST + softplus(self.raw)
 
-    def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the log-density of each row, shape (n,), nats."""
+    def component_log_prob(self, z: Tensor) -> Tensor:
+        """Return log of weight times density of each component, shape (n, K), nats."""
         logs, stds = self._components()
         t = (z[:, None, :] - self.means) / stds
         parts = logs - torch.log(stds).sum(-1) - 0.5 * (t**2).sum(-1)
-        return torch.logsumexp(parts, 1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
+        return parts - 0.5 * z.shape[1] * math.log(2 * math.pi)
 
+    def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the log-density of each row, shape (n,), nats."""
+        return torch.logsumexp(self.component_log_prob(z), 1)
+
+    @torch.no_grad()
     def sample(
         self,
         n: int,
@@ -85,6 +91,68 @@ class Mixture(Base):
             device=self.means.device,
         )
         return self.means[chosen] + stds[chosen] * noise
+
+    def rsample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        r"""Draw rows of shape (n, d) with gradients, those to the weights included.
+
+        The rows are those of `sample`. Which component a row comes from cannot
+        be differentiated, but the row is also the image of uniform numbers
+        under the inverse of the conditional distribution functions
+
+        .. math:: u_j = \sum_k w_k(z_1, \dots, z_{j-1})\,
+            \Phi\Bigl(\frac{z_j - \mu_{kj}}{\sigma_{kj}}\Bigr),
+
+        with w the posterior weights: their implicit gradients are exact.
+
+        References
+        ----------
+        Michael Figurnov, Shakir Mohamed, Andriy Mnih. Implicit Reparameterization
+        Gradients. 2018.
+        """
+        rows = self.sample(n, context, generator)
+        return attach_gradient(self._uniforms, rows, rows, self._solve_adjoint)[0]
+
+    def _conditionals(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return, of shape (n, K, d), weights given the dimensions before, t and deviations."""
+        logs, stds = self._components()
+        t = (z[:, None, :] - self.means) / stds
+        each = -0.5 * t.square() - torch.log(stds)
+        before = torch.cat([torch.zeros_like(each[..., :1]), each[..., :-1]], 2).cumsum(2)
+        return torch.softmax(logs[:, None] + before, 1), t, stds
+
+    def _uniforms(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the conditional distribution functions (n, d), less 1 beyond the median."""
+        weights, t, _ = self._conditionals(z)
+        below = (weights * torch.special.ndtr(t)).sum(1)
+        above = (weights * torch.special.ndtr(-t)).sum(1)
+        return torch.where(below < above, below, -above), self.log_prob(z)
+
+    def _solve_adjoint(self, g: Tensor, u: Tensor, z: Tensor) -> Tensor:
+        r"""Solve :math:`J^T \lambda = g` for the triangular :math:`J = \partial u/\partial z`.
+
+        .. math:: \lambda_i = \frac{1}{p(z_i \mid z_{<i})} \Bigl(g_i - \sum_k s_{ki}
+            \sum_{m>i} \lambda_m w_{km} (\Phi_{km} - u_m)\Bigr),
+            \qquad s_{ki} = \frac{\partial}{\partial z_i} \log N(z_i \mid \mu_{ki}, \sigma_{ki}^2)
+        """
+        with torch.no_grad():
+            weights, t, stds = self._conditionals(z)
+            densities = torch.exp(-0.5 * t.square()) / (math.sqrt(2 * math.pi) * stds)
+            density = (weights * densities).sum(1)
+            below = u[:, None] >= 0
+            reached = torch.where(below, torch.special.ndtr(t), -torch.special.ndtr(-t))
+            shifts = weights * (reached - u[:, None])
+            scores = -t / stds
+            later = torch.zeros_like(weights[..., 0])
+            solved = torch.empty_like(g)
+            for i in range(g.shape[1] - 1, -1, -1):
+                solved[:, i] = (g[:, i] - (scores[..., i] * later).sum(1)) / density[:, i]
+                later += solved[:, i, None] * shifts[..., i]
+        return solved
 
     def initialize(
         self,

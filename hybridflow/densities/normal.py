@@ -54,3 +54,12 @@ class Normal(Base):
             dtype=self.like.dtype,
             device=self.like.device,
         )
+
+    def rsample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw rows of shape (n, d), which depend on no parameter."""
+        return self.sample(n, context, generator)

@@ -70,13 +70,25 @@ class StudentT(Base):
         normaliser = log_gamma_step(df / 2) - 0.5 * torch.log(math.pi * df)
         return (normaliser - (df + 1) / 2 * torch.log1p(z**2 / df)).sum(-1)
 
+    @torch.no_grad()
     def sample(
         self,
         n: int,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Draw rows of shape (n, d), from two uniforms each.
+        """Draw rows of shape (n, d), as `rsample` does."""
+        return self.rsample(n, context, generator)
+
+    def rsample(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        r"""Draw rows of shape (n, d) with gradients to the degrees of freedom.
+
+        A smooth function of two uniforms each, whose law does not depend on them:
 
         .. math:: t = \sqrt{\nu\,(u^{-2/\nu} - 1)}\,\cos(2\pi v)
         """
@@ -90,6 +102,8 @@ class StudentT(Base):
             dtype=torch.float64,
             device=df.device,
         )
+        # At 0, which comes once in 2^53 draws, the root has no derivative.
+        rest = -torch.log1p(-u.clamp(min=2.0**-54))
         wide = df.to(torch.float64)
-        radius = torch.sqrt(wide * torch.expm1(-2 / wide * torch.log1p(-u)))
+        radius = torch.sqrt(wide * torch.expm1(2 / wide * rest))
         return (radius * torch.cos(2 * math.pi * v)).to(df.dtype)

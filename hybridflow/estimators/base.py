@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +23,7 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import ConcurrentFitError, ConfigError, InputError, InputTypeError, closest
 from hybridflow.estimators.blueprint import Blueprint
+from hybridflow.estimators.columns import check_bounds, declare, on_circles, read_columns
 from hybridflow.estimators.matching import check_reach, match_columns
 from hybridflow.estimators.members import fit_member
 from hybridflow.estimators.parameters import (
@@ -35,10 +36,11 @@ from hybridflow.estimators.parameters import (
 )
 from hybridflow.estimators.splits import check_share, held_out_rows
 from hybridflow.estimators.weights import count_rows
+from hybridflow.exactness import AUDITED, audit_models
 from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.model import HybridModel
 from hybridflow.registry import Kind, Registry, default_registry
-from hybridflow.specs import Target
+from hybridflow.specs import Circle, Interval, Positive, Real, Target
 from hybridflow.table import (
     Matrix,
     Schema,
@@ -48,6 +50,7 @@ from hybridflow.table import (
     read_matrix,
 )
 from hybridflow.training import History, TrainingConfig
+from hybridflow.verdict import Audit
 
 _FITTING: set[int] = set()
 _FITTING_LOCK = threading.Lock()
@@ -60,6 +63,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     flow: str | Config
     base: str | Config
     likelihood_weight: float
+    columns: Mapping[str | int, Real | Positive | Interval | Circle] | None
     training: TrainingConfig | None
     validation: Any
     members: int
@@ -71,6 +75,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     models_: list[HybridModel]
     histories_: list[History]
+    audit_: Audit | None
     schema_: Schema
     blueprint_: Blueprint
     n_features_in_: int
@@ -179,13 +184,18 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         device, members = check_device(self.device), check_members(self.members)
         rng = check_seed(self.random_state)
 
+        declared = read_columns(self.columns, X, values.shape[1])
+        values = on_circles(values, declared)
+
         used = np.flatnonzero(weight > 0)
         factors = np.divide(task_weight, weight, out=np.zeros_like(weight), where=weight > 0)
         weight = count_rows(weight)
         task_weight = weight * factors
         names = [str(n) for n in column_names(X) or [f"x{i}" for i in range(values.shape[1])]]
+        audited = declare(audit(values[used], dtypes, names), values[used], declared)
+        check_bounds(values, used, audited)
         schema = Schema(
-            columns=audit(values[used], dtypes, names),
+            columns=audited,
             container=container_of(X),
             named=hasattr(self, "feature_names_in_"),
         )
@@ -238,9 +248,13 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             interrupted |= state.interrupted
             if interrupted:
                 break
+        some = used[np.linspace(0, len(used) - 1, min(len(used), AUDITED)).astype(np.intp)]
+        spec, _ = registry.resolve("flow", blueprint.flow)
+        found = audit_models(models, rows.x[torch.as_tensor(some).to(device)], spec)
         # Only now: a fit that fails leaves an earlier one as it was.
         self.schema_, self.blueprint_ = schema, blueprint
         self.models_, self.histories_, self.interrupted_ = models, histories, interrupted
+        self.audit_ = found
         self._n_features_out = len(schema.kept)
         self._after_fit(values, weight, held)
         if self.interrupted_ and training.on_interrupt == "raise":
@@ -278,7 +292,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         A tied column whose values lie on a lattice counts as a mass, every
         other as a density; ``schema_`` says which is which. Constant columns
-        are left out.
+        are left out. Rows outside the support of a column have -inf.
 
         Parameters
         ----------
@@ -309,7 +323,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         Returns
         -------
         ndarray of shape (n, D)
-            D columns carry a density; constant ones do not.
+            D columns carry a density; constant ones do not. Circles are
+            angles from -pi to pi.
         """
         x = self._read(X)
         with torch.no_grad():
@@ -358,6 +373,28 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             ]
         x = torch.cat(parts)
         return x[torch.as_tensor(rng.permutation(n_samples))], rng
+
+    def audit(self, X: Any) -> Audit:
+        """Measure whether the model is the invertible map and the density that it says it is.
+
+        The way there and back, the log-determinant against autograd, values
+        that are not finite, samples outside the support, stiffness, and
+        whether rows influence each other; of several members the worst.
+        ``audit_`` holds the same of some training rows, or None for a model
+        saved without it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        Audit
+            Its `check` raises if anything is bad.
+        """
+        x = self._read(X)
+        spec, _ = self._registry().resolve("flow", self.blueprint_.flow)
+        return audit_models(self.models_, x, spec)
 
     # -- files -----------------------------------------------------------
 

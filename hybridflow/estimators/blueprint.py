@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from hybridflow.config import Config
+from hybridflow.densities import Base, Product, Uniform
 from hybridflow.errors import ConfigError
 from hybridflow.guards import building
 from hybridflow.model import HybridModel
 from hybridflow.registry import Registry
-from hybridflow.specs import Event, Target
-from hybridflow.table import Schema
-from hybridflow.transforms import Compose, Gaussianize, Identity, Standardize, Transform
+from hybridflow.specs import BaseSpec, Circle, Event, Real, Target
+from hybridflow.table import Column, Schema
+from hybridflow.transforms import (
+    CircleToAngle,
+    Compose,
+    EqualizeAngles,
+    Gaussianize,
+    Identity,
+    IntervalToReal,
+    OnColumns,
+    PositiveToReal,
+    Standardize,
+    Transform,
+)
+
+_ANGLE = Circle(period=2 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -38,8 +54,16 @@ class Blueprint:
 
     @property
     def event(self) -> Event:
-        """The columns that carry a density."""
-        return Event.real(len(self.schema.kept))
+        """The columns that carry a density, with their supports."""
+        columns = self.columns
+        if all(isinstance(column.support, Real) for column in columns):
+            return Event.real(len(columns))
+        return Event(shape=(len(columns),), support=tuple(column.support for column in columns))
+
+    @property
+    def columns(self) -> list[Column]:
+        """What is known of the columns that carry a density."""
+        return [self.schema.columns[i] for i in self.schema.kept]
 
     def build(self, registry: Registry, seed: int) -> HybridModel:
         """Build the model with the starting weights of a seed, in float64.
@@ -49,11 +73,11 @@ class Blueprint:
         ConfigError
             If the components do not fit the event, the target or each other.
         """
-        event, target = self.event, self.target
-        columns = [self.schema.columns[i] for i in self.schema.kept]
+        event, target, columns = self.event, self.target, self.columns
+        latent = latent_event(event)
         with building(seed):
             base_spec, _ = registry.resolve("base", self.base)
-            base = base_spec.build(event, target, self.base)
+            base = self._build_base(latent, base_spec)
             head = None
             if self.head is not None and target is not None:
                 head_spec, _ = registry.resolve("head", self.head)
@@ -67,11 +91,18 @@ class Blueprint:
                         f"head {head_spec.name!r} needs base={head_spec.requires_base!r}, "
                         f"got {base_spec.name!r}"
                     )
-                head = head_spec.build(event, target, base, self.head)
+                if head_spec.requires_base is not None and latent.circles:
+                    raise ConfigError(
+                        f"head {head_spec.name!r} reads the base, which has no circles, and "
+                        f"{self._circles()}; use another head, or leave these out of columns="
+                    )
+                # An angle is two numbers to a head.
+                read = Event.real(latent.features + len(latent.circles))
+                head = head_spec.build(read, target, base, self.head)
             model = HybridModel(
                 event,
-                Compose([Standardize(event.features), Gaussianize(event.features)]),
-                self._build_flow(event, registry),
+                preprocessing(columns),
+                self._build_flow(latent, registry),
                 base,
                 head,
                 step=torch.tensor([c.step for c in columns], dtype=torch.float64),
@@ -81,18 +112,85 @@ class Blueprint:
         model.network_to(torch.float64)
         return model
 
-    def _build_flow(self, event: Event, registry: Registry) -> Transform:
+    def _build_base(self, latent: Event, spec: BaseSpec) -> Base:
+        """Build the base, with a uniform law for the circles that it does not take itself."""
+        if latent.kinds <= set(spec.supports):
+            return spec.build(latent, self.target, self.base)
+        circles = latent.circles
+        straight = [i for i in range(latent.features) if i not in circles]
+        around = Event(shape=(len(circles),), support=(_ANGLE,))
+        chosen = spec.build(Event.real(len(straight)), self.target, self.base)
+        return Product([(chosen, straight), (Uniform(around), circles)])
+
+    def _build_flow(self, latent: Event, registry: Registry) -> Transform:
         spec, _ = registry.resolve("flow", self.flow)
-        if event.features == 0:
+        if latent.features == 0:
             return Identity()
-        if event.features < spec.min_features:
+        if latent.features < spec.min_features:
             raise ConfigError(
                 f"flow {spec.name!r} needs at least {spec.min_features} columns, "
-                f"got {event.features}"
+                f"got {latent.features}"
             )
-        if not event.kinds <= set(spec.supports):
+        if not latent.kinds <= set(spec.supports):
+            able = flows_for(latent.kinds, registry)
+            fix = f"use flow={' or flow='.join(map(repr, able))}, or " if able else ""
             raise ConfigError(
-                f"flow {spec.name!r} supports {', '.join(spec.supports)} columns, "
-                f"got {', '.join(sorted(event.kinds))}"
+                f"flow {spec.name!r} supports {', '.join(spec.supports)} columns, and "
+                f"{self._circles()}; {fix}leave these out of columns="
             )
-        return spec.build(event, self.flow)
+        return spec.build(latent, self.flow)
+
+    def _circles(self) -> str:
+        names = [repr(c.name) for c in self.columns if isinstance(c.support, Circle)]
+        return f"{', '.join(names)} {'is a circle' if len(names) == 1 else 'are circles'}"
+
+
+def latent_event(event: Event) -> Event:
+    """Return what a row is behind the preprocessing: real numbers, and angles for circles."""
+    if not event.circles:
+        return Event.real(event.features)
+    support = tuple(_ANGLE if isinstance(s, Circle) else Real() for s in event.dimensions)
+    return Event(shape=event.shape, support=support)
+
+
+def flows_for(kinds: frozenset[str], registry: Registry) -> list[str]:
+    """Return the names of the flows at hand that take dimensions of these kinds."""
+    at_hand = [
+        entry.name
+        for entry in registry.entries()
+        if entry.kind == "flow" and entry.status in ("built-in", "loaded")
+    ]
+    return [name for name in at_hand if kinds <= set(registry.resolve("flow", name)[0].supports)]
+
+
+def preprocessing(columns: Sequence[Column]) -> Transform:
+    """Return the layers that are fitted before the flow, one after the other.
+
+    Positive columns and intervals become real ones. Real ones are standardised
+    and bent to a normal, circles become angles and are bent to lie evenly.
+    """
+    features = len(columns)
+    positive, interval, circle = (
+        [i for i, column in enumerate(columns) if column.support.kind == kind]
+        for kind in ("positive", "interval", "circle")
+    )
+    layers: list[Transform] = []
+    # A tied value on a bound is read at the middle of the half of its cell that is inside.
+    margins = [column.step / 4 for column in columns]
+    if positive:
+        log = PositiveToReal(len(positive), [margins[i] for i in positive])
+        layers.append(OnColumns(log, positive, features))
+    if interval:
+        low, high = zip(*(columns[i].support.bounds for i in interval), strict=True)
+        logit = IntervalToReal(low, high, [margins[i] for i in interval])
+        layers.append(OnColumns(logit, interval, features))
+    if not circle:
+        return Compose([*layers, Standardize(features), Gaussianize(features)])
+    straight = [i for i in range(features) if i not in circle]
+    if straight:
+        normal = Compose([Standardize(len(straight)), Gaussianize(len(straight))])
+        layers.append(OnColumns(normal, straight, features))
+    supports = [columns[i].support for i in circle]
+    angle = CircleToAngle([s.period for s in supports if isinstance(s, Circle)])
+    layers.append(OnColumns(Compose([angle, EqualizeAngles(len(circle))]), circle, features))
+    return Compose(layers)

@@ -26,6 +26,7 @@ from hybridflow.estimators.targets import (
 from hybridflow.estimators.weights import class_factors, read_weights
 from hybridflow.laws import CategoricalLaw
 from hybridflow.registry import Registry
+from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -46,6 +47,10 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         Distribution of the latent.
     head : str or Config, default="categorical"
         What turns the latent into a law for y.
+    columns : dict, optional
+        What columns hold, by name, or by position in an array without names:
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
+        Samples then never leave it. Others may be any number.
     likelihood_weight : float, default=0.3
         λ per dimension: 0 is discriminative, D the joint likelihood.
     training : TrainingConfig, optional
@@ -109,6 +114,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         base: str | Config = "normal",
         head: str | Config = "categorical",
         *,
+        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -124,6 +130,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         self.flow = flow
         self.base = base
         self.head = head
+        self.columns = columns
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation

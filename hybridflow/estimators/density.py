@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +14,7 @@ from hybridflow.config import Config
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
+from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -28,6 +29,10 @@ class FlowDensity(DensityMixin, FlowEstimator):
         Name in the registry, or a config.
     base : str or Config, default="normal"
         Distribution of the latent.
+    columns : dict, optional
+        What columns hold, by name, or by position in an array without names:
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
+        Samples then never leave it. Others may be any number.
     training : TrainingConfig, optional
     validation : float, splitter, array of int or None, default=0.15
         Rows held out for early stopping: a share, the first split of a
@@ -78,6 +83,7 @@ class FlowDensity(DensityMixin, FlowEstimator):
         flow: str | Config = "spline-coupling",
         base: str | Config = "normal",
         *,
+        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
         members: int = 1,
@@ -89,6 +95,7 @@ class FlowDensity(DensityMixin, FlowEstimator):
     ) -> None:
         self.flow = flow
         self.base = base
+        self.columns = columns
         self.training = training
         self.validation = validation
         self.members = members

@@ -8,6 +8,7 @@ import numpy as np
 
 from hybridflow.errors import InputError, closest
 from hybridflow.model import HybridModel
+from hybridflow.specs import Real
 from hybridflow.table import Matrix, Schema, check_unique, column_names
 
 _REACH = 1e100  # standard deviations; its square is still far from the largest float64
@@ -77,6 +78,9 @@ def check_reach(model: HybridModel, schema: Schema, used: Matrix) -> None:
         return
     ends = model.step.new_tensor([[-_REACH], [_REACH]]).expand(2, used.shape[1])
     low, high = model.preprocess.inverse(ends)[0].cpu().numpy()
+    # A bounded column has no far away: its numbers are tame, or outside and of density 0.
+    real = np.array([isinstance(support, Real) for support in model.event.dimensions])
+    low, high = np.where(real, low, -np.inf), np.where(real, high, np.inf)
     if ((used.min(axis=0) >= low) & (used.max(axis=0) <= high)).all():
         return
     row, j = np.argwhere((used < low) | (used > high))[0]

@@ -56,7 +56,8 @@ def fit_member(
     model = blueprint.build(registry, seed).to(rows.x.device)
     mine = rows[train.to(rows.x.device)]
     name = registry.resolve("flow", blueprint.flow)[0].name
-    initialize(model, mine, seed, name)
+    head = None if blueprint.head is None else registry.resolve("head", blueprint.head)[0]
+    initialize(model, mine, seed, name, mixes=head is not None and head.requires_base is None)
     model.network_to(dtype)
     trainer = Trainer(
         model,
@@ -94,21 +95,24 @@ def tame(model: HybridModel, rows: Rows) -> Rows:
 
 
 @torch.no_grad()
-def initialize(model: HybridModel, rows: Rows, seed: int, name: str) -> None:
+def initialize(model: HybridModel, rows: Rows, seed: int, name: str, *, mixes: bool = True) -> None:
     """Give every part its data-dependent start, in order, in float64.
+
+    A head that reads the base (`mixes` is False) gets z in the coordinates of the base.
 
     Raises
     ------
     PluginContractError
         If the flow, which is called `name`, does not keep its contract.
     """
-    x, weight, clean = rows.x, rows.weight, rows.x
+    x, weight, clean, y = rows.x, rows.weight, rows.x, codes(rows)
     if model.noised:
         # The same few draws for every row keep a weight equal to a repetition.
         copies = len(model.noise) if len(x) < _ENOUGH else 1
         if copies > 1:
             x = model.dequantise(x[None], model.noise[:, None]).flatten(0, 1)
             weight = weight.repeat(copies)
+            y = None if y is None else y.repeat(copies, 1)
         else:
             generator = torch.Generator().manual_seed(seed)
             uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
@@ -119,9 +123,17 @@ def initialize(model: HybridModel, rows: Rows, seed: int, name: str) -> None:
     if model.event.features:
         check_contract(model.flow, model.event, name, standard[:5])
     z, _ = model.flow(standard)
-    model.base.initialize(z, weight=weight)
+    model.base.initialize(z, y=y, weight=weight)
     if model.head is not None and rows.targets is not None:
-        model.fit_mixing(z, standard, weight)
+        if mixes:
+            model.fit_mixing(z, standard, weight)
         labelled = rows.targets.labelled
-        clean_z = model.latent(clean[labelled])[0] @ model.mixing.T
+        clean_z = model.readout(model.latent(clean[labelled])[0])
         model.head.initialize(clean_z, None, rows.targets[labelled], rows.task_weight[labelled])
+
+
+def codes(rows: Rows) -> Tensor | None:
+    """Return the values of the targets, shape (n, k), NaN where not observed."""
+    if rows.targets is None:
+        return None
+    return torch.where(rows.targets.observed, rows.targets.values, torch.nan)

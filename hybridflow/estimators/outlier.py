@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from hybridflow.errors import ConfigError
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
+from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -30,6 +31,10 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         Name in the registry, or a config.
     base : str or Config, default="normal"
         Distribution of the latent.
+    columns : dict, optional
+        What columns hold, by name, or by position in an array without names:
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
+        Samples then never leave it. Others may be any number.
     contamination : "auto" or float, default="auto"
         A share: the offset is that quantile of the scores of the training
         rows, so that this share of them are outliers. ``"auto"``: the 5 %
@@ -84,6 +89,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         flow: str | Config = "spline-coupling",
         base: str | Config = "normal",
         *,
+        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
         contamination: str | float = "auto",
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -96,6 +102,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
     ) -> None:
         self.flow = flow
         self.base = base
+        self.columns = columns
         self.contamination = contamination
         self.training = training
         self.validation = validation

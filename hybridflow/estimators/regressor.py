@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from hybridflow.estimators.targets import (
 from hybridflow.estimators.weights import read_weights
 from hybridflow.laws import Law, MixtureLaw
 from hybridflow.registry import Registry
+from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -49,6 +50,10 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
     head : str or Config, default="mixture"
         What turns the latent into a law for y: ``"mixture"``, ``"gaussian"``,
         ``"student-t"``, ``"poisson"``, or a plugin's.
+    columns : dict, optional
+        What columns hold, by name, or by position in an array without names:
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
+        Samples then never leave it. Others may be any number.
     likelihood_weight : float, default=0.3
         λ per dimension: 0 is discriminative, D the joint likelihood.
     training : TrainingConfig, optional
@@ -106,6 +111,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         base: str | Config = "normal",
         head: str | Config = "mixture",
         *,
+        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -119,6 +125,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         self.flow = flow
         self.base = base
         self.head = head
+        self.columns = columns
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from hybridflow.config import Config
 from hybridflow.errors import CorruptModelError
+from hybridflow.estimators import columns as columns_
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.registry import Kind, Registry, default_registry
 from hybridflow.specs import Target
 from hybridflow.table import Schema
 from hybridflow.training import Record, TrainingConfig
+from hybridflow.verdict import Audit
 
 _COMPONENTS: tuple[Kind, ...] = ("flow", "base", "head")
 
@@ -49,6 +51,7 @@ def to_state(estimator: FlowEstimator) -> tuple[dict[str, Any], dict[str, Tensor
         "members": len(estimator.models_),
         "histories": [[r.model_dump(mode="json") for r in h] for h in estimator.histories_],
         "interrupted": estimator.interrupted_,
+        "audit": None if estimator.audit_ is None else estimator.audit_.model_dump(mode="json"),
     }
     if hasattr(estimator, "classes_"):
         document["classes_dtype"] = estimator.classes_.dtype.str.replace("|O", "object")
@@ -106,6 +109,8 @@ def from_state(
         estimator.models_.append(model.eval().requires_grad_(False))
     estimator.histories_ = [[Record.from_json(r) for r in h] for h in document["histories"]]
     estimator.interrupted_ = document["interrupted"]
+    found = document.get("audit")  # files from before there were audits have none
+    estimator.audit_ = None if found is None else Audit.from_json(found)
     estimator.n_features_in_ = len(blueprint.schema.columns)
     estimator._n_features_out = len(blueprint.schema.kept)
     if blueprint.schema.named:
@@ -137,6 +142,8 @@ def _params(estimator: FlowEstimator) -> dict[str, Any]:
         elif name == "class_weight" and isinstance(plain, dict):
             pairs = [[getattr(k, "item", lambda k=k: k)(), float(v)] for k, v in plain.items()]
             params[name] = {"pairs": pairs}
+        elif name == "columns" and plain is not None:
+            params[name] = {"columns": columns_.to_json(plain)}
         elif plain is None or isinstance(plain, bool | int | float | str):
             params[name] = plain
     return params
@@ -154,6 +161,8 @@ def _restored(params: dict[str, Any], registry: Registry) -> dict[str, Any]:
             restored[name] = TrainingConfig.from_json(value["config"])
         elif name == "class_weight":
             restored[name] = dict(value["pairs"])
+        elif name == "columns":
+            restored[name] = columns_.from_json(value["columns"])
         else:
             raise CorruptModelError(f"unknown parameter {name!r} in the description")
     return restored

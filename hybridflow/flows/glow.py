@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from hybridflow.config import Config, Int
+from hybridflow.config import Config
+from hybridflow.flows.architectures import (
+    HiddenLayers,
+    HiddenUnits,
+    ManyLayers,
+    coupling_stack,
+)
 from hybridflow.specs import Event, FlowSpec
 
 if TYPE_CHECKING:
@@ -32,32 +36,18 @@ class Glow(Config):
     3
     """
 
-    layers: Annotated[int, Field(ge=1, le=64), Int(4, 16)] = 8
-    hidden_units: Annotated[int, Field(ge=1, le=1024), Int(16, 256, log=True)] = 64
-    hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3)] = 2
+    layers: ManyLayers = 8
+    hidden_units: HiddenUnits = 64
+    hidden_layers: HiddenLayers = 2
 
 
 def build(event: Event, config: Glow) -> Transform:
     """Build the flow for rows of `event.features` real numbers."""
-    from hybridflow.transforms import (
-        LU,
-        ActNorm,
-        AffineMap,
-        Compose,
-        Coupling,
-        alternating_mask,
-    )
+    from hybridflow.transforms import LU, ActNorm, AffineMap, Compose
 
-    features, context = event.features, event.context_features
-    hidden = (config.hidden_units,) * config.hidden_layers
     transforms: list[Transform] = []
-    for layer in range(config.layers):
-        mask = alternating_mask(features, layer)
-        transforms += [
-            ActNorm(features),
-            LU(features),
-            Coupling(AffineMap(), mask, hidden, context),
-        ]
+    for coupling in coupling_stack(event, config, AffineMap()):
+        transforms += [ActNorm(event.features), LU(event.features), coupling]
     return Compose(transforms)
 
 

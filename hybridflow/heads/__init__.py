@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hybridflow.heads import categorical, gaussian, mixture, poisson, student_t
+from hybridflow.heads import bayes, categorical, gaussian, mixture, poisson, student_t
 from hybridflow.heads.basis import BasisConfig
+from hybridflow.heads.bayes import BayesHead
 from hybridflow.heads.categorical import CategoricalHead
 from hybridflow.heads.gaussian import GaussianHead
 from hybridflow.heads.mixture import MixtureHead
@@ -14,6 +15,7 @@ from hybridflow.specs import HeadSpec
 
 __all__ = [
     "BasisConfig",
+    "BayesHead",
     "CategoricalHead",
     "GaussianHead",
     "MixtureHead",
@@ -26,4 +28,5 @@ __all__ = [
 @hookimpl
 def hybridflow_heads() -> list[HeadSpec]:
     """Offer the built-in heads."""
-    return [categorical.SPEC, gaussian.SPEC, mixture.SPEC, poisson.SPEC, student_t.SPEC]
+    modules = (bayes, categorical, gaussian, mixture, poisson, student_t)
+    return [module.SPEC for module in modules]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hybridflow.likelihoods.base import Head, Likelihood, TargetBatch
 from hybridflow.likelihoods.basis import HiddenBasis, LinearBasis
+from hybridflow.likelihoods.bayes import Bayes
 from hybridflow.likelihoods.categorical import Categorical
 from hybridflow.likelihoods.continuous import Continuous
 from hybridflow.likelihoods.gaussian import Gaussian
@@ -13,6 +14,7 @@ from hybridflow.likelihoods.poisson import Poisson
 from hybridflow.likelihoods.student_t import StudentT
 
 __all__ = [
+    "Bayes",
     "Categorical",
     "Continuous",
     "Gaussian",

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from hybridflow.errors import ConfigError
-from hybridflow.nets import MaskedMLP
+from hybridflow.masked import BlockedSweep, FunctionalSweep, MaskedMLP, Sweep, solve_adjoint
 from hybridflow.transforms.base import Transform
 from hybridflow.transforms.elementwise import ElementwiseMap
+from hybridflow.transforms.implicit import attach_gradient
+
+_FEW_ROWS = 64
+"""Up to here a step costs its calls, not its arithmetic, and few wide ones are faster."""
+_MOST_STEPS = 24
+_ROUNDING = 4
 
 
 class MaskedAutoregressive(Transform):
@@ -79,6 +86,11 @@ class MaskedAutoregressive(Transform):
         self.register_buffer("order", indices, persistent=False)
         self.register_buffer("place", torch.argsort(indices), persistent=False)
 
+    @property
+    def exact_inverse(self) -> bool:
+        """Whether the univariate map has an exact inverse."""
+        return self.elementwise.exact_inverse
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map all features in one pass."""
         ordered = x.index_select(1, self.order)
@@ -88,12 +100,58 @@ class MaskedAutoregressive(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Recover the features in order, each from those already known."""
-        sweep = self.net.sweep(z.shape[0], context)
-        columns: list[Tensor] = []
-        total = z.new_zeros(z.shape[0])
+        if torch.compiler.is_exporting():
+            return self._by_sweep(FunctionalSweep(self.net, z.shape[0], context), z)
+        with torch.no_grad():
+            x, ladj = self._solve(z, context)
+        if not torch.is_grad_enabled():
+            return x, ladj
+        forward = partial(self.forward, context=context)
+        return attach_gradient(forward, x, z, partial(self._solve_adjoint, context=context))
+
+    def _solve(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        if z.shape[0] <= _FEW_ROWS:
+            found = self._by_iteration(z, context)
+            if found is not None:
+                return found
+        return self._by_sweep(BlockedSweep(self.net, z.shape[0], context), z)
+
+    def _by_sweep(self, sweep: Sweep, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Run through the features once, evaluating each hidden unit once."""
+        columns, ladjs = [], []
         for column in z.t().index_select(0, self.order).unbind(0):
             x, ladj = self.elementwise.inverse(column, sweep.parameters())
             sweep.reveal(x)
             columns.append(x)
-            total = total + ladj
-        return torch.stack(columns, dim=1).index_select(1, self.place), total
+            ladjs.append(ladj)
+        return torch.stack(columns).t().index_select(1, self.place), torch.stack(ladjs).sum(0)
+
+    def _by_iteration(self, z: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Recover all features at once, again and again: few wide steps for few rows.
+
+        Every step makes at least one further feature right, so that d steps
+        are exact. Usually far fewer leave nothing to change; None if not.
+        """
+        features = z.shape[1]
+        target = z.t().index_select(0, self.order)
+        x = target
+        for step in range(1, min(features, _MOST_STEPS) + 1):
+            before = x
+            x, ladj = self.elementwise.inverse(target, self.net(before.t(), context))
+            close = _ROUNDING * torch.finfo(x.dtype).eps * x.abs().clamp(min=1)
+            if step == features or bool(((x - before).abs() <= close).all()):
+                return x.t().index_select(1, self.place), ladj.sum(0)
+        return None
+
+    def _solve_adjoint(
+        self, g: Tensor, z: Tensor, x: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Solve the transposed Jacobian at x, triangular in the order of the features."""
+        ordered = x.detach().index_select(1, self.order)
+        params = self.net(ordered, context).detach().requires_grad_()
+        column_major = ordered.t().contiguous().requires_grad_()
+        image, _ = self.elementwise.forward(column_major, params)
+        slope, sensitivity = torch.autograd.grad(image.sum(), (column_major, params))
+        ordered_g = g.t().index_select(0, self.order)
+        solved = solve_adjoint(self.net, ordered_g, ordered, context, slope, sensitivity)
+        return solved.t().index_select(1, self.place)

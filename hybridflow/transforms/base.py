@@ -1,10 +1,9 @@
-"""The contract of invertible modules, and the three ways to combine them."""
+"""The contract of invertible modules, the identity, and the exchange of directions."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import cast
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +58,45 @@ class Transform(nn.Module, ABC):
             :math:`\\log|\\det \\partial x/\\partial z|` in nats.
         """
 
+    @property
+    def exact_inverse(self) -> bool:
+        """Whether `inverse` is exact to rounding; override where it iterates or is missing."""
+        return True
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether `forward` with and without gradients, and a second time, gives the same.
+
+        Override it where a pass in training learns from its batch.
+        """
+        return True
+
+    def rebuild(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the input behind an output, and record the way back to the output.
+
+        What back-propagation needs of a transform whose activations were not
+        kept. Override it where `inverse` and `forward` share an expensive
+        part, such as the parameters of a coupling.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n, d)
+        context : Tensor of shape (n, c), optional
+
+        Returns
+        -------
+        x : Tensor of shape (n, d)
+            A leaf of the graph that requires its gradient.
+        z : Tensor of shape (n, d)
+        ladj : Tensor of shape (n,)
+            What `forward` returns for x, recorded for differentiation.
+        """
+        with torch.no_grad():
+            x, _ = self.inverse(z, context)
+        x = x.detach().requires_grad_()
+        again, ladj = self(x, context)
+        return x, again, ladj
+
     def initialize(
         self,
         x: Tensor,
@@ -108,79 +146,6 @@ class Identity(Transform):
         return z, z.new_zeros(z.shape[0])
 
 
-class Compose(Transform):
-    r"""Transforms applied one after the other, from data to latent.
-
-    .. math:: z = t_k(\dots t_2(t_1(x))), \qquad
-        \mathrm{ladj} = \sum_i \mathrm{ladj}_i.
-
-    Parameters
-    ----------
-    transforms : iterable of Transform
-        In the order in which `forward` applies them.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from hybridflow.transforms import Compose, Identity
-    >>> Compose([Identity(), Identity()])(torch.ones(1, 2))[0]
-    tensor([[1., 1.]])
-    """
-
-    def __init__(self, transforms: Iterable[Transform]) -> None:
-        super().__init__()
-        self.transforms = nn.ModuleList(transforms)
-
-    def __iter__(self) -> Iterator[Transform]:
-        """Run through the transforms in order."""
-        return iter(cast("Iterable[Transform]", self.transforms))
-
-    def __len__(self) -> int:
-        """Return the number of transforms."""
-        return len(self.transforms)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Apply the transforms in order."""
-        total = x.new_zeros(x.shape[0])
-        for transform in self:
-            x, ladj = transform(x, context)
-            total = total + ladj
-        return x, total
-
-    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Undo the transforms, last first."""
-        total = z.new_zeros(z.shape[0])
-        for transform in reversed(list(self)):
-            z, ladj = transform.inverse(z, context)
-            total = total + ladj
-        return z, total
-
-    def initialize(
-        self,
-        x: Tensor,
-        context: Tensor | None = None,
-        y: Tensor | None = None,
-        weight: Tensor | None = None,
-    ) -> None:
-        """Initialize each transform on what the ones before it return."""
-        with torch.no_grad():
-            for transform in self:
-                transform.initialize(x, context, y, weight)
-                x, _ = transform(x, context)
-
-    def finish(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor | None]],
-        weight: Tensor | None = None,
-    ) -> None:
-        """Finish each transform on what the ones before it return."""
-        rows = list(batches)
-        with torch.no_grad():
-            for transform in self:
-                transform.finish(rows, weight)
-                rows = [(transform(x, context)[0], context) for x, context in rows]
-
-
 class Inverse(Transform):
     """A transform with its two directions exchanged.
 
@@ -199,6 +164,16 @@ class Inverse(Transform):
     def __init__(self, transform: Transform) -> None:
         super().__init__()
         self.transform = transform
+
+    @property
+    def exact_inverse(self) -> bool:
+        """Whether the wrapped transform's `forward` is exact: it always is."""
+        return True
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the wrapped transform is."""
+        return self.transform.repeatable
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Apply the inverse of the wrapped transform."""

@@ -82,8 +82,7 @@ class Coupling(Transform):
     True
     """
 
-    kept: Tensor
-    mapped: Tensor
+    order: Tensor
     restore: Tensor
 
     def __init__(
@@ -100,29 +99,49 @@ class Coupling(Transform):
             raise ConfigError(f"mask: at least one feature must not be kept, got {tuple(mask)}")
         self.elementwise = elementwise
         self.net = MLP(len(kept), hidden, elementwise.n_parameters * len(mapped), context_features)
+        self.sizes = (len(kept), len(mapped))
         # Indices rather than boolean masks: shapes stay static, which export needs.
-        for name, indices in (("kept", kept), ("mapped", mapped)):
-            self.register_buffer(name, torch.tensor(indices, dtype=torch.int64), persistent=False)
-        order = torch.argsort(torch.tensor(kept + mapped, dtype=torch.int64))
-        self.register_buffer("restore", order, persistent=False)
+        order = torch.tensor(kept + mapped, dtype=torch.int64)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("restore", torch.argsort(order), persistent=False)
+
+    @property
+    def exact_inverse(self) -> bool:
+        """Whether the univariate map has an exact inverse."""
+        return self.elementwise.exact_inverse
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map the features that are not kept."""
-        kept, mapped, params = self._split(x, context)
-        y, ladj = self.elementwise.forward(mapped, params)
+        kept, mapped = self._split(x)
+        y, ladj = self.elementwise.forward(mapped, self._params(kept, context))
         return self._join(kept, y), ladj.sum(0)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Undo `forward` from the kept features."""
-        kept, mapped, params = self._split(z, context)
-        x, ladj = self.elementwise.inverse(mapped, params)
+        kept, mapped = self._split(z)
+        x, ladj = self.elementwise.inverse(mapped, self._params(kept, context))
         return self._join(kept, x), ladj.sum(0)
 
-    def _split(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        kept = x.index_select(1, self.kept)
-        mapped = x.t().index_select(0, self.mapped)  # feature-major, (features, n)
-        params = self.net.feature_major(kept, context)
-        return kept, mapped, params.view(self.elementwise.n_parameters, *mapped.shape)
+    def rebuild(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Undo and record `forward` with one evaluation of the conditioner."""
+        x = z.detach().clone().requires_grad_()
+        kept, mapped = self._split(x)
+        params = self._params(kept, context)
+        mapped, forward = self.elementwise.rebuild(mapped, params)
+        with torch.no_grad():
+            # What read the kept features has no use for the others, so they may change.
+            x.copy_(self._join(kept, mapped))
+        y, ladj = forward(self._split(x)[1])
+        return x, self._join(kept, y), ladj.sum(0)
+
+    def _split(self, x: Tensor) -> list[Tensor]:
+        """Return the kept and the other features, each a contiguous row."""
+        return list(x.t().index_select(0, self.order).split(self.sizes))
+
+    def _params(self, kept: Tensor, context: Tensor | None) -> Tensor:
+        params = self.net.feature_major(kept.t(), context)
+        return params.view(self.elementwise.n_parameters, self.sizes[1], kept.shape[1])
 
     def _join(self, kept: Tensor, mapped: Tensor) -> Tensor:
-        return torch.cat([kept, mapped.t()], dim=1).index_select(1, self.restore)
+        # A transposed view: the next coupling reads rows of features again.
+        return torch.cat([kept, mapped]).index_select(0, self.restore).t()

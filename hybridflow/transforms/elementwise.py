@@ -11,9 +11,34 @@ values by a bounded amount, and are increasing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+
+def softly_bounded(raw: Tensor, limit: float) -> Tensor:
+    r"""Keep a parameter within limits that it never reaches: :math:`L \tanh(a / L)`.
+
+    Close to the identity around 0. A hard clamp would stop gradients.
+
+    Parameters
+    ----------
+    raw : Tensor
+        The parameter a.
+    limit : float
+        The bound L.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape, within (-limit, limit).
+    """
+    return limit * torch.tanh(raw / limit)
+
+
+Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Maps x to its image and the logarithm of the derivative, with parameters bound."""
 
 
 class ElementwiseMap(ABC):
@@ -25,6 +50,8 @@ class ElementwiseMap(ABC):
     """
 
     n_parameters: int
+    exact_inverse: bool = True
+    """Whether `inverse` is exact to rounding; False where it iterates."""
 
     @abstractmethod
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,6 +82,28 @@ class ElementwiseMap(ABC):
         x, ladj : Tensor of the shape of y
             The preimage and the logarithm of the derivative of the inverse.
         """
+
+    def rebuild(self, y: Tensor, params: Tensor) -> tuple[Tensor, Forward]:
+        """Find the preimage, and the forward direction at it.
+
+        What back-propagation needs of a map whose activations were not kept.
+        Override it where `forward` can use what `inverse` found.
+
+        Parameters
+        ----------
+        y : Tensor of any shape
+        params : Tensor of shape ``(n_parameters, *y.shape)``
+
+        Returns
+        -------
+        x : Tensor of the shape of y
+            Without gradient.
+        forward : callable
+            `forward` with these parameters, to be called once, with x.
+        """
+        with torch.no_grad():
+            x, _ = self.inverse(y, params)
+        return x, lambda x: self.forward(x, params)
 
 
 class AdditiveMap(ElementwiseMap):
@@ -121,21 +170,19 @@ class AffineMap(ElementwiseMap):
         self.max_log_scale = max_log_scale
         self.bound = bound
 
-    def _log_scale(self, raw: Tensor) -> Tensor:
-        return self.max_log_scale * torch.tanh(raw / self.max_log_scale)
-
     def forward(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Scale what lies within the box and shift."""
-        log_scale = self._log_scale(params[1])
+        log_scale = softly_bounded(params[1], self.max_log_scale)
         inside = x.clamp(-self.bound, self.bound)
         y = torch.exp(log_scale) * inside + (x - inside) + params[0]
         return y, log_scale * (inside == x)
 
     def inverse(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Shift back and unscale what lies within the box."""
-        log_scale = self._log_scale(params[1])
+        shift, raw = params.unbind()
+        log_scale = softly_bounded(raw, self.max_log_scale)
         scale = torch.exp(log_scale)
-        centred = y - params[0]
+        centred = y - shift
         edge = scale * self.bound
-        inside = torch.minimum(torch.maximum(centred, -edge), edge)
-        return inside / scale + (centred - inside), -log_scale * (inside == centred)
+        inside = torch.clamp(centred, -edge, edge)
+        return torch.addcdiv(centred - inside, inside, scale), -log_scale * (inside == centred)

@@ -1,4 +1,4 @@
-"""Linear maps that mix features: permutation, LU-factorised matrix, rotation."""
+"""Linear maps that mix features: permutation, LU-factorised matrix, rotations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from hybridflow.errors import ConfigError
 from hybridflow.transforms.base import Transform
+
+_SQUARINGS = 8
+_TAYLOR_DEGREE = 9
 
 
 class Permutation(Transform):
@@ -167,16 +170,91 @@ class Householder(Transform):
         pairs = torch.randn(reflections // 2, features)
         self.normals = nn.Parameter(pairs.repeat_interleave(2, dim=0))
 
-    def _reflect(self, x: Tensor, normals: Tensor) -> Tensor:
-        # Divided by the length before squaring, so that no length overflows.
-        for normal in torch.nn.functional.normalize(normals, dim=1):
-            x = x - 2 * (x @ normal)[:, None] * normal
-        return x
-
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Reflect k times."""
-        return self._reflect(x, self.normals), x.new_zeros(x.shape[0])
+        return reflect(x, self.normals), x.new_zeros(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Reflect in the opposite order."""
-        return self._reflect(z, self.normals.flip(0)), z.new_zeros(z.shape[0])
+        return reflect(z, self.normals.flip(0)), z.new_zeros(z.shape[0])
+
+
+class Orthogonal(Transform):
+    r"""A learned rotation: the exponential of a skew-symmetric matrix.
+
+    .. math:: z = Q x, \qquad Q = e^{A - A^\top}, \qquad \mathrm{ladj} = 0.
+
+    Every rotation can be reached, and the start is the identity. Q is computed
+    in float64, so that in any dtype its transpose is its inverse up to one
+    rounding.
+
+    Parameters
+    ----------
+    features : int
+        Number d of features.
+
+    References
+    ----------
+    Mario Lezcano-Casado, David Martinez-Rubio. Cheap Orthogonal Constraints in
+    Neural Networks: A Simple Parametrization of the Orthogonal and Unitary
+    Group. 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.transforms import Orthogonal
+    >>> x = torch.randn(5, 3)
+    >>> torch.equal(Orthogonal(3)(x)[0], x)
+    True
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.angles = nn.Parameter(torch.zeros(features, features))
+
+    def _matrix(self) -> Tensor:
+        upper = torch.triu(self.angles.to(torch.float64), 1)
+        return _exponential(upper - upper.t())
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rotate."""
+        return x @ self._matrix().t().to(x.dtype), x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Rotate back."""
+        return z @ self._matrix().to(z.dtype), z.new_zeros(z.shape[0])
+
+
+def reflect(x: Tensor, normals: Tensor) -> Tensor:
+    """Reflect rows at the planes through 0 with the given normals, one after the other.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+    normals : Tensor of shape (k, d)
+        Of any length but 0.
+
+    Returns
+    -------
+    Tensor of shape (n, d)
+    """
+    # Divided by the length before squaring, so that no length overflows.
+    for normal in torch.nn.functional.normalize(normals, dim=1):
+        x = x - 2 * (x @ normal)[:, None] * normal
+    return x
+
+
+def _exponential(matrix: Tensor) -> Tensor:
+    """Return the matrix exponential, by products alone, which export to ONNX.
+
+    A rotation needs no angle above pi; the Taylor polynomial of degree 9 of a
+    256th of the matrix is exact to rounding for angles up to 20.
+    """
+    small = matrix / 2**_SQUARINGS
+    identity = torch.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device)
+    result = identity
+    for degree in range(_TAYLOR_DEGREE, 0, -1):
+        result = identity + small @ result / degree
+    for _ in range(_SQUARINGS):
+        result = result @ result
+    return result

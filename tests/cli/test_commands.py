@@ -353,6 +353,8 @@ def test_verify_accepts_and_refuses(hybridflow, tables, tmp_path):
     outcome = hybridflow("verify", tables / "classifier.hflow")
     assert outcome.code == 0
     assert "intact" in outcome.out.decode()
+    assert "training rows: the model is what it claims to be" in outcome.out.decode()
+    assert "round trip, worst row" in outcome.out.decode()
     data = bytearray((tables / "classifier.hflow").read_bytes())
     data[-5] ^= 1
     (tmp_path / "changed.hflow").write_bytes(data)

@@ -24,7 +24,8 @@ from hybridflow.likelihoods import (
 )
 from hybridflow.specs import Event, HeadSpec, Target
 
-SPECS = {spec.name: spec for spec in hybridflow_heads()}
+EVERY = {spec.name: spec for spec in hybridflow_heads()}
+SPECS = {name: spec for name, spec in EVERY.items() if spec.requires_base is None}
 TARGETS = {
     "classification": Target(kind="classification", classes=("a", "b", "c")),
     "regression": Target(kind="regression", location=(3.0,), scale=(2.0,)),
@@ -57,8 +58,9 @@ def targets(n: int) -> TargetBatch:
 
 def test_names_and_tasks() -> None:
     assert sorted(SPECS) == ["categorical", "gaussian", "mixture", "poisson", "student-t"]
-    assert [n for n, s in SPECS.items() if "classification" in s.tasks] == ["categorical"]
-    assert all(s.reference and s.summary for s in SPECS.values())
+    assert sorted(EVERY) == ["bayes", *sorted(SPECS)]
+    assert [n for n, s in EVERY.items() if "classification" in s.tasks] == ["bayes", "categorical"]
+    assert all(s.reference and s.summary for s in EVERY.values())
 
 
 def test_settings_that_every_head_shares(spec: HeadSpec) -> None:

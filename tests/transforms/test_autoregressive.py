@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from hybridflow.errors import ConfigError
-from hybridflow.transforms import AffineMap, MaskedAutoregressive, RationalQuadraticMap
+from hybridflow.transforms import (
+    AffineMap,
+    MaskedAutoregressive,
+    RationalQuadraticMap,
+    autoregressive,
+)
 
 MAPS = {"affine": AffineMap(), "spline": RationalQuadraticMap(bins=4)}
 
@@ -33,22 +38,103 @@ def inverse_by_passes(flow: MaskedAutoregressive, z: Tensor, context: Tensor | N
 
 
 @pytest.mark.parametrize("elementwise", MAPS.values(), ids=MAPS)
-@pytest.mark.parametrize("features", [1, 2, 5, 23])
+@pytest.mark.parametrize("features", [1, 2, 5, 8, 23])
 @pytest.mark.parametrize("hidden", [(16,), (7, 32, 11)], ids=["one-layer", "three-layers"])
 @pytest.mark.parametrize("width", [0, 2], ids=["no-context", "context"])
-def test_incremental_inverse_equals_one_pass_per_feature(
-    elementwise, features, hidden, width
+@pytest.mark.parametrize("rows", [9, 80], ids=["few-rows", "many-rows"])
+def test_the_inverse_equals_one_pass_per_feature(
+    elementwise, features, hidden, width, rows
 ) -> None:
     order = torch.randperm(features).tolist()
     flow = perturbed(elementwise, features, hidden, order, width)
-    z = 2 * torch.randn(9, features, dtype=torch.float64)
-    context = torch.randn(9, width, dtype=torch.float64) if width else None
+    z = 2 * torch.randn(rows, features, dtype=torch.float64)
+    context = torch.randn(rows, width, dtype=torch.float64) if width else None
     expected = inverse_by_passes(flow, z, context)
+    truth = -flow(expected, context)[1]
     with torch.no_grad():
-        in_place, _ = flow.inverse(z, context)
-    recorded, _ = flow.inverse(z, context)
-    torch.testing.assert_close(in_place, expected, atol=1e-10, rtol=0)
-    torch.testing.assert_close(recorded, expected, atol=1e-10, rtol=0)
+        unrecorded = flow.inverse(z, context)
+    for x, ladj in (unrecorded, flow.inverse(z, context)):
+        torch.testing.assert_close(x, expected, atol=1e-10, rtol=0)
+        torch.testing.assert_close(ladj, truth, atol=1e-10, rtol=0)
+
+
+def test_what_does_not_settle_soon_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stiff chain in which every feature waits for the one before."""
+    features = 40
+    flow = perturbed(AffineMap(), features, (features - 1,))
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.zero_()
+        flow.net.layers()[0].weight.copy_(3 * torch.eye(features)[:-1])
+        # The shift of feature i is three times the unit of feature i - 1.
+        flow.net.weight[1:features].copy_(3 * torch.eye(features - 1))
+    z = 0.5 + torch.rand(7, features, dtype=torch.float64)
+    expected = inverse_by_passes(flow, z, None)
+    with torch.no_grad():
+        assert flow._by_iteration(z, None) is None
+        x, _ = flow.inverse(z)
+        torch.testing.assert_close(x, expected, atol=1e-10, rtol=0)
+        monkeypatch.setattr(autoregressive, "_MOST_STEPS", features)
+        found = flow._by_iteration(z, None)
+    assert found is not None
+    torch.testing.assert_close(found[0], expected, atol=1e-10, rtol=0)
+
+
+def test_rows_that_are_no_numbers_stay_alone() -> None:
+    flow = perturbed(AffineMap(), 30, (32,))
+    for rows in (5, 80):
+        z = torch.randn(rows, 30, dtype=torch.float64)
+        clean, _ = flow.inverse(z)
+        z[1, 3] = torch.nan
+        x, _ = flow.inverse(z)
+        others = torch.arange(rows) != 1
+        torch.testing.assert_close(x[others], clean[others], atol=1e-12, rtol=1e-12)
+        assert x[1, 3:].isnan().any()
+
+
+@pytest.mark.parametrize("elementwise", MAPS.values(), ids=MAPS)
+@pytest.mark.parametrize("rows", [5, 70], ids=["few-rows", "many-rows"])
+def test_gradients_are_those_of_the_recorded_passes(elementwise, rows: int) -> None:
+    """In the latent, the context and all parameters, of the rows and the log-determinant."""
+    flow = perturbed(elementwise, 11, (16, 16), torch.randperm(11).tolist(), 2)
+    z = torch.randn(rows, 11, dtype=torch.float64, requires_grad=True)
+    context = torch.randn(rows, 2, dtype=torch.float64, requires_grad=True)
+    wanted = [z, context, *flow.parameters()]
+    x, ladj = flow.inverse(z, context)
+    expected = inverse_by_passes(flow, z, context)
+    weight = torch.randn_like(x)
+    for ours, theirs in (
+        ((x * weight).sum(), (expected * weight).sum()),
+        (ladj.square().sum(), flow(expected, context)[1].square().sum()),
+    ):
+        torch.testing.assert_close(
+            torch.autograd.grad(ours, wanted, retain_graph=True),
+            torch.autograd.grad(theirs, wanted, retain_graph=True),
+            atol=1e-9,
+            rtol=1e-9,
+        )
+
+
+def test_an_exported_graph_samples_like_the_module() -> None:
+    flow = perturbed(AffineMap(), 5, (8,), [4, 2, 0, 1, 3], 1)
+
+    class Sampler(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flow = flow
+
+        def forward(self, z: Tensor, context: Tensor) -> Tensor:
+            return self.flow.inverse(z, context)[0]
+
+    def inputs(rows: int) -> tuple[Tensor, Tensor]:
+        return torch.randn(rows, 5).double(), torch.randn(rows, 1).double()
+
+    rows = torch.export.Dim("rows", min=2)
+    with torch.no_grad():
+        program = torch.export.export(Sampler(), inputs(10), dynamic_shapes=({0: rows}, {0: rows}))
+        for n in (3, 100):
+            given = inputs(n)
+            torch.testing.assert_close(program.module()(*given), flow.inverse(*given)[0])
 
 
 @pytest.mark.parametrize("width", [0, 3], ids=["no-context", "context"])

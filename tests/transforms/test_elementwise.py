@@ -9,12 +9,25 @@ import pytest
 import torch
 
 from hybridflow.errors import ConfigError
-from hybridflow.transforms import AdditiveMap, AffineMap, RationalQuadraticMap
+from hybridflow.transforms import (
+    AdditiveMap,
+    AffineMap,
+    DeepSigmoidalMap,
+    LinearSplineMap,
+    LogisticMixtureMap,
+    RationalQuadraticMap,
+)
 from hybridflow.transforms.rational_quadratic import rational_quadratic, rational_quadratic_inverse
 
 MAPS = {
     "additive": AdditiveMap(),
     "affine": AffineMap(),
+    "linear-spline-2-bins": LinearSplineMap(bins=2, bound=3.0),
+    "linear-spline-24-bins": LinearSplineMap(bins=24),
+    "logistic-mixture-2": LogisticMixtureMap(components=2),
+    "logistic-mixture-8": LogisticMixtureMap(components=8, bound=20.0),
+    "sigmoidal-2": DeepSigmoidalMap(units=2, bound=20.0),
+    "sigmoidal-5": DeepSigmoidalMap(units=5),
     "spline-2-bins": RationalQuadraticMap(bins=2, bound=3.0),
     "spline-8-bins": RationalQuadraticMap(bins=8),
     "spline-17-bins": RationalQuadraticMap(bins=17, bound=8.0),

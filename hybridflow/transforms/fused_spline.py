@@ -1,0 +1,244 @@
+"""The rational-quadratic spline as one node of the graph, with its derivative by hand.
+
+Recorded operation by operation, a spline keeps dozens of tensors for the way back and
+spends most of its time moving them. Here the forward pass keeps the masses of the
+bins and eleven numbers per value, from which the backward pass computes the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hybridflow.nets import signature_once
+from hybridflow.transforms.elementwise import Forward
+from hybridflow.transforms.segment import rational_quadratic, rational_quadratic_inverse
+from hybridflow.transforms.spline_bins import MAX_LOG_SLOPE, Bin, gradient, locate
+
+
+class _Setting(NamedTuple):
+    bins: int
+    bound: float
+    inverse: bool
+    known: tuple[Tensor, ...] | None = None
+    """What `_FusedSpline` returns, if it has been found already."""
+
+
+# Where the values' own axes begin: a batch of `torch.func.vmap` becomes one more of them.
+_BIN_AXES = Bin(before=1, mass=1, scale=1, bend=1, number=0, masses=2)  # type: ignore[arg-type]
+
+
+def fused_spline(
+    x: Tensor, params: Tensor, *, bins: int, bound: float, inverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Map values by splines, or back.
+
+    Differentiable as often as wanted, also under `torch.func.vmap` and
+    `torch.func.jacrev`; not in forward mode.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+    params : Tensor of shape (3 K - 1, ``*x.shape``)
+    bins : int
+        Number K of bins.
+    bound : float
+        Half-width of the box.
+    inverse : bool
+        Whether to map back.
+
+    Returns
+    -------
+    y, ladj : Tensor of the shape of x
+        The image and the logarithm of the derivative of the direction taken.
+    """
+    y, ladj, *_ = _FusedSpline.apply(_Setting(bins, bound, inverse), x, params)  # type: ignore[no-untyped-call]  # torch has no types
+    return y, ladj
+
+
+def rebuilt_spline(
+    y: Tensor, params: Tensor, *, bins: int, bound: float
+) -> tuple[Tensor, Forward]:
+    """Map back by splines, and return the way there, which has nothing left to compute.
+
+    Parameters
+    ----------
+    y, params, bins, bound
+        As x and the others of `fused_spline`.
+
+    Returns
+    -------
+    x : Tensor of the shape of y
+    forward : callable
+        From x to ``(y, ladj)``, differentiable with respect to x and `params`.
+    """
+    with torch.no_grad():
+        x, ladj, *found = _FusedSpline.forward(_Setting(bins, bound, inverse=True), y, params)
+    # Both directions keep the same of a bin.
+    known = _Setting(bins, bound, inverse=False, known=(y, ladj.neg_(), *found))
+    return x, lambda x: _FusedSpline.apply(known, x, params)[:2]  # type: ignore[no-untyped-call]  # torch has no types
+
+
+@signature_once
+class _FusedSpline(torch.autograd.Function):
+    """The spline; what it found is an output too, so that the way back can be differentiated."""
+
+    @staticmethod
+    def forward(setting: _Setting, x: Tensor, params: Tensor) -> tuple[Tensor, ...]:
+        if setting.known is not None:
+            return tuple(tensor.detach() for tensor in setting.known)
+        bins, bound, inverse, _ = setting
+        inside = x.clamp(-bound, bound)
+        position = inside / (2 * bound)
+        found = locate(position, params, bins, along=int(inverse))
+        (start, base), (width, height) = found.corner(bins).unbind(0), found.size(bins).unbind(0)
+        left, right = torch.exp(found.bend * MAX_LOG_SLOPE).unbind(0)
+        slope = height / width
+        if inverse:
+            share = position.sub_(base).div_(height).clamp_(0, 1)
+            part = rational_quadratic_inverse(share, slope, left, right)
+            ladj = rational_quadratic(part, slope, left, right)[1].neg_()
+            image = torch.addcmul(start, width, part)
+        else:
+            part = position.sub_(start).div_(width).clamp_(0, 1)
+            share, ladj = rational_quadratic(part, slope, left, right)
+            image = torch.addcmul(base, height, share)
+        # Beyond the box nothing moves.
+        return torch.add(x - inside, image, alpha=2 * bound), ladj, part, *found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.setting, x, _ = inputs
+        y, _, part, *found = output
+        ctx.mark_non_differentiable(part, Bin(*found).number)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(y if ctx.setting.inverse else x, part, *found)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, Tensor, Tensor]:
+        grad_y, grad_ladj, _, *more = grads
+        return None, *_WayBack.apply(ctx.setting, grad_y, grad_ladj, *ctx.saved_tensors, *more)  # type: ignore[no-untyped-call]  # torch has no types
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], setting: _Setting, x: Tensor, params: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        x, params = _batched(info.batch_size, (x, params), in_dims[1:], (0, 1))
+        return _FusedSpline.apply(setting, x, params), (0, 0, 0, *_BIN_AXES)  # type: ignore[no-untyped-call]  # torch has no types
+
+
+@signature_once
+class _WayBack(torch.autograd.Function):
+    """The gradient of the spline, with a gradient of its own."""
+
+    @staticmethod
+    def forward(setting: _Setting, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+        return _way_back(setting, *tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.setting, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        given = [tensor for tensor in tensors if tensor is not None]
+
+        def again(*given: Tensor) -> tuple[Tensor, Tensor]:
+            rest = iter(given)
+            return _way_back(
+                ctx.setting, *(None if tensor is None else next(rest) for tensor in tensors)
+            )
+
+        _, pull_back = torch.func.vjp(again, *given)
+        found = iter(pull_back(grads))
+        return None, *(None if tensor is None else next(found) for tensor in tensors)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], setting: _Setting, *tensors: Tensor | None
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        axes = (0, 0, 0, 0, *_BIN_AXES, *_BIN_AXES)
+        batched = _batched(info.batch_size, tensors, in_dims[1:], axes)
+        return _WayBack.apply(setting, *batched), (0, 1)  # type: ignore[no-untyped-call]  # torch has no types
+
+
+def _batched(size, tensors, in_dims, axes):
+    """Move the axis of a batch to where the values' own begin."""
+    return [
+        None
+        if tensor is None
+        else tensor.unsqueeze(to).expand(*tensor.shape[:to], size, *tensor.shape[to:])
+        if axis is None
+        else tensor.movedim(axis, to)
+        for tensor, axis, to in zip(tensors, in_dims, axes, strict=True)
+    ]
+
+
+def _way_back(
+    setting: _Setting,
+    grad_y: Tensor | None,
+    grad_ladj: Tensor | None,
+    x: Tensor,
+    part: Tensor,
+    *rest: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of x and the parameters."""
+    bins, bound, inverse, _ = setting
+    found, more = Bin(*rest[:6]), Bin(*rest[6:])
+    width, height = found.size(bins).unbind(0)
+    left, right = torch.exp(found.bend * MAX_LOG_SLOPE).unbind(0)
+    within = x.detach().clamp(-bound, bound).eq_(x.detach())
+    if torch.is_grad_enabled():  # it is to be differentiated too
+        part = (x.clamp(-bound, bound) / (2 * bound) - found.corner(bins)[0]) / width
+    grad_y = torch.zeros_like(x) if grad_y is None else grad_y
+    grad_ladj = torch.zeros_like(x) if grad_ladj is None else grad_ladj * within
+    grad_image = (grad_y * within).mul_(2 * bound)
+
+    rest, slope = 1 - part, height / width
+    tilt = rest - part
+    at_left, at_right, middle = left * rest, right * part, slope * part * rest
+    numerator = torch.lerp(at_left, at_right, part).add_(middle, alpha=2)
+    per = torch.lerp(at_right, at_left, part).add_(slope).sub_(middle, alpha=2).reciprocal()
+    part_per = part * per
+    share = torch.addcmul(at_left, slope, part).mul_(part_per)
+    # Derivatives of the share and of half the log-derivative with respect to the part.
+    rate = slope * numerator * per * per
+    turn = torch.addcmul(at_right - at_left, slope, tilt).div_(numerator)
+    turn.addcmul_((left + right).sub_(slope, alpha=2).mul_(per), tilt, value=-1)
+
+    if inverse:
+        # Where the image of x has to stay, x moves against everything else.
+        grad_ladj = -grad_ladj
+        moved = torch.addcdiv(grad_image, grad_ladj * turn, width, value=2)
+        grad_flow = -moved / (slope * rate)
+    else:
+        grad_flow = grad_image
+    grad_share = grad_flow * height
+    scaled, of_log = grad_share * share, grad_ladj / numerator
+    # With respect to the logarithms of the derivatives at the ends and of the slope. A common
+    # factor of all three leaves the share alone and multiplies the derivative.
+    of_left = torch.sub(grad_share - scaled, grad_ladj, alpha=2).mul_(part_per)
+    of_left = of_left.addcmul_(rest, of_log).mul_(at_left)
+    of_right = torch.add(scaled, grad_ladj, alpha=2).mul_(rest).mul_(per)
+    of_right = torch.addcmul(of_right, part, of_log, value=-1).mul_(at_right).neg_()
+    of_slope = grad_ladj - of_left - of_right
+
+    grad_part = (grad_share * rate).addcmul(grad_ladj, turn, value=2)
+    grad_position = grad_part / width
+    grad_width = torch.addcdiv(grad_position * part, of_slope, width).neg_()
+    grad_height = torch.addcdiv(grad_flow * share, of_slope, height)
+    through = -grad_flow if inverse else grad_position
+    grad_x = torch.add(grad_y, through - grad_image, alpha=1 / (2 * bound))
+    grad_params = gradient(
+        found,
+        bins,
+        corner=(-grad_position, grad_flow),
+        size=(grad_width, grad_height),
+        log_slope=(of_left, of_right),
+        more=more,
+    )
+    return grad_x, grad_params
