@@ -31,10 +31,11 @@ class TrainingConfig(Config):
         Share of the steps that warm up.
     weight_decay : float, default=1.0
         Decoupled decay of the matrices per step, times the learning rate.
-    settled : int, default=1500
-        Rows from which the flow learns at the full rate. In a hybrid of n
-        fewer rows (by weight), its learning rate and the gradient of the task
-        with respect to it are scaled by (n / settled)².
+    settled : float, default=100
+        Rows per column from which the flow learns at the full rate. In a
+        hybrid of n rows (by weight) and D columns with fewer, its learning rate
+        and the gradient of the task with respect to it are scaled by
+        (n / D / settled)³.
     clip : float, default=1.0
         Largest norm of the gradient.
     evaluations : int, default=40
@@ -63,7 +64,7 @@ class TrainingConfig(Config):
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
-    settled: Annotated[int, Field(ge=1), Int(300, 10_000, log=True)] = 1500
+    settled: Annotated[float, Field(gt=0), Float(10, 1000, log=True)] = 100.0
     clip: Annotated[float, Field(gt=0)] = 1.0
     evaluations: Annotated[int, Field(ge=1)] = 40
     patience: Annotated[int, Field(ge=1)] = 12

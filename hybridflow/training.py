@@ -91,7 +91,8 @@ class Trainer:
         self.density_scale = likelihood_weight / max(1, model.event.features)
         # A small table has fewer rows than the flow has parameters. There the flow learns
         # slowly and the task pulls it weakly, and the head learns on a flow that is nearly still.
-        self.pull = min(1.0, (float(rows.weight.sum()) / config.settled) ** 2)
+        per_column = float(rows.weight.sum()) / max(1, model.event.features)
+        self.pull = min(1.0, (per_column / config.settled) ** 3)
         self.callbacks = callbacks
         self.full = keyed or len(rows) <= config.batch_size
         self.levels = levels(rows.x) if keyed and model.noised else None

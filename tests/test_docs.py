@@ -136,8 +136,8 @@ def test_public_name_is_in_the_reference(name: str) -> None:
 def test_defaults_in_the_text_are_those_of_the_code() -> None:
     concepts, design = ((ROOT / f"docs/{name}.md").read_text() for name in ("concepts", "design"))
     training = hybridflow.TrainingConfig()
-    assert f"`training__settled` ({training.settled};" in concepts
-    assert f"`training.settled` ({training.settled})" in design
+    assert f"`training__settled` ({training.settled:g};" in concepts
+    assert f"`training.settled` ({training.settled:g})" in design
     assert f"({training.weight_decay:g} times the learning rate)" in design
     assert f"- Up to {audit.SMALL} distinct rows" in concepts
     assert f"| up to {audit.SMALL} distinct (`SMALL`)" in design

@@ -37,8 +37,9 @@ class Entry:
     Examples
     --------
     >>> from hybridflow import Registry
-    >>> [entry.name for entry in Registry(entry_points=False).entries() if entry.kind == "base"]
-    ['mixture', 'normal', 'student-t']
+    >>> entries = Registry(entry_points=False).entries()
+    >>> next(entry.summary for entry in entries if entry.name == "laplace")
+    'Independent Laplace dimensions with learned scales'
     """
 
     kind: Literal["flow", "base", "head", "plugin"]

@@ -132,7 +132,7 @@ def _density(angles: Tensor, weight: Tensor) -> Tensor:
     spectrum = torch.zeros(_GRID // 2 + 1, dtype=waves.dtype, device=waves.device)
     spectrum[0] = 1.0
     spectrum[1 : _WAVES + 1] = waves[1:] * damping * rows / (rows + _EVEN_ROWS)
-    density = torch.fft.irfft(spectrum, n=_GRID) * _GRID
+    density: Tensor = torch.fft.irfft(spectrum, n=_GRID) * _GRID
     # The kernel is positive; what is cut off of its spectrum is not.
     return density.clamp(min=0.5 * _EVEN_ROWS / float(rows + _EVEN_ROWS))
 
@@ -149,5 +149,4 @@ def _damping(power: Tensor, rows: Tensor) -> Tensor:
     # Squares of moments less what chance alone adds to them.
     unbiased = (rows * power - 1) / (rows - 1).clamp(min=1e-9) if rows > 1 else 0 * power
     error = (kernels.square() * power - 2 * kernels * unbiased).sum(1)
-    best: Tensor = kernels[error.argmin()]
-    return best
+    return kernels[error.argmin()]

@@ -58,9 +58,7 @@ def fused_spline(
     return y, ladj
 
 
-def rebuilt_spline(
-    y: Tensor, params: Tensor, *, bins: int, bound: float
-) -> tuple[Tensor, Forward]:
+def rebuilt_spline(y: Tensor, params: Tensor, *, bins: int, bound: float) -> tuple[Tensor, Forward]:
     """Map back by splines, and return the way there, which has nothing left to compute.
 
     Parameters
@@ -100,7 +98,8 @@ class _FusedSpline(torch.autograd.Function):
             share = position.sub_(base).div_(height).clamp_(0, 1)
             part = rational_quadratic_inverse(share, slope, left, right)
             ladj = rational_quadratic(part, slope, left, right)[1].neg_()
-            image = torch.addcmul(start, width, part)
+            # The edge stays on the edge: the way back sees which side of it a value is on.
+            image = torch.addcmul(start, width, part).clamp_(-0.5, 0.5)
         else:
             part = position.sub_(start).div_(width).clamp_(0, 1)
             share, ladj = rational_quadratic(part, slope, left, right)

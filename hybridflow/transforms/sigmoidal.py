@@ -65,8 +65,9 @@ class DeepSigmoidalMap(AnchoredMap):
     def curve(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """Evaluate both layers."""
         units = self.units
-        weights = params[: units**2].unflatten(0, (units, units))  # of unit j in mixture i
-        vectors = params[units**2 :].unflatten(0, (5, units))
+        shape = params.shape[1:]
+        weights = params[: units**2].view(units, units, *shape)  # of unit j in mixture i
+        vectors = params[units**2 :].view(5, units, *shape)
 
         inner = self._centred(x, vectors[0], vectors[1])
         inner_slope = -softly_bounded(vectors[1], MAX_LOG_SCALE)

@@ -99,7 +99,9 @@ def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
     return Bin(before, window[:, 0], scale, knots.div_(MAX_LOG_SLOPE).tanh_(), number, masses)
 
 
-def _half_of_knots(knots: Tensor, beyond: Tensor, half: int, skipped: int, *, edges: bool) -> Tensor:
+def _half_of_knots(
+    knots: Tensor, beyond: Tensor, half: int, skipped: int, *, edges: bool
+) -> Tensor:
     """Return the derivatives at the ends of the bins of one of two windows."""
     if not edges:
         return torch.lerp(knots[: half + 1], knots[skipped:], beyond)

@@ -140,7 +140,7 @@ def test_rows_without_a_label_help() -> None:
         )
         y = np.full(600, np.nan)
         y[known] = truth[known]
-        settings = {"training": TrainingConfig(steps=300), "random_state": 0, "members": 1}
+        settings = {"training": TrainingConfig(steps=200), "random_state": 0, "members": 1}
         alone, helped = (
             HybridClassifier(base="class-conditional", head="bayes", **settings) for _ in range(2)
         )

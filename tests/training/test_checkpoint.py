@@ -69,7 +69,7 @@ def assert_same_end(one, two) -> None:
 def test_a_resumed_run_ends_as_one_that_was_not_stopped(
     make_rows, make_trainer, settings, hook, step
 ):
-    settings = {"steps": 24, "evaluations": 6, "learning_rate": 0.02, "settled": 100} | settings
+    settings = {"steps": 24, "evaluations": 6, "learning_rate": 0.02, "settled": 30} | settings
 
     def trainer():
         return make_trainer(make_rows(75, unlabelled=30), make_rows(30, seed=7), **settings)

@@ -81,11 +81,11 @@ def test_the_share_of_the_flow_grows_with_the_weight_of_the_rows(make_rows, make
     for n in (50, 100, 200, 400):
         rows = make_rows(n)
         rows.weight.fill_(1.0)
-        pulls.append(make_trainer(rows, settled=300).pull)
+        pulls.append(make_trainer(rows, settled=100).pull)
     assert 0 < pulls[0] < pulls[1] < pulls[2] < pulls[3] == 1
     rows = make_rows(50)
     rows.weight.fill_(2.0)
-    assert make_trainer(rows, settled=300).pull == pulls[1]
+    assert make_trainer(rows, settled=100).pull == pulls[1]
 
 
 def test_the_decay_of_a_step_is_that_of_adamw(make_trainer):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from hybridflow.errors import ConfigError
 from hybridflow.transforms import (
     AdditiveMap,
     AffineMap,
@@ -17,7 +15,6 @@ from hybridflow.transforms import (
     LogisticMixtureMap,
     RationalQuadraticMap,
 )
-from hybridflow.transforms.rational_quadratic import rational_quadratic, rational_quadratic_inverse
 
 MAPS = {
     "additive": AdditiveMap(),
@@ -114,71 +111,8 @@ def test_float32_round_trip_at_moderate_parameters(elementwise) -> None:
     torch.testing.assert_close(back, x, atol=1e-4, rtol=0)
 
 
-def textbook_spline(x: float, params: np.ndarray, bins: int, bound: float) -> float:
-    """Durkan et al. (2019), equations 4 and 5, one value at a time, by searching the bin."""
-
-    def sizes(logits: np.ndarray) -> np.ndarray:
-        shares = np.exp(logits) / np.exp(logits).sum()
-        return 2 * bound * (0.75 * shares + 0.25 / bins)
-
-    widths, heights = sizes(params[:bins]), sizes(params[bins : 2 * bins])
-    inner = np.exp(2 * np.tanh(params[2 * bins :] / 2))
-    slopes = np.concatenate([[1.0], inner, [1.0]])
-    knots = -bound + np.concatenate([[0.0], np.cumsum(widths)])
-    values = -bound + np.concatenate([[0.0], np.cumsum(heights)])
-    if not -bound < x < bound:
-        return x
-    k = min(int(np.searchsorted(knots, x, side="right")) - 1, bins - 1)
-    s, xi = heights[k] / widths[k], (x - knots[k]) / widths[k]
-    top = heights[k] * (s * xi**2 + slopes[k] * xi * (1 - xi))
-    return values[k] + top / (s + (slopes[k + 1] + slopes[k] - 2 * s) * xi * (1 - xi))
-
-
-@pytest.mark.parametrize("bins", [2, 5, 8])
-def test_spline_agrees_with_the_textbook(bins: int) -> None:
-    torch.manual_seed(3)
-    spline = RationalQuadraticMap(bins, bound=4.0)
-    x = 12 * torch.rand(200, dtype=torch.float64) - 6
-    params = params_of(spline, 200, 1.5)
-    y, _ = spline.forward(x, params)
-    expected = [
-        textbook_spline(value.item(), column.numpy(), bins, 4.0)
-        for value, column in zip(x, params.t(), strict=True)
-    ]
-    np.testing.assert_allclose(y.numpy(), expected, atol=1e-12)
-
-
-def test_spline_is_smooth_across_knots_and_box_edges() -> None:
-    torch.manual_seed(4)
-    spline = RationalQuadraticMap(bins=6, bound=2.0)
-    x = torch.linspace(-2.5, 2.5, 200_001, dtype=torch.float64)
-    params = params_of(spline, 1, 0.7).expand(-1, 200_001)
-    y, ladj = spline.forward(x, params)
-    assert y.diff().max() < 1e-3
-    assert ladj.diff().abs().max() < 5e-3  # a jump in the derivative would show here
-
-
-@pytest.mark.parametrize("left", [1e-3, 1.0, 50.0])
-@pytest.mark.parametrize("right", [1e-3, 1.0, 50.0])
-@pytest.mark.parametrize("slope", [0.02, 1.0, 50.0])
-def test_segment_inverse_is_exact_up_to_conditioning(
-    left: float, right: float, slope: float
-) -> None:
-    part = torch.linspace(0, 1, 1001, dtype=torch.float64)
-    ends = [torch.full_like(part, value) for value in (slope, left, right)]
-    share, log_derivative = rational_quadratic(part, *ends)
-    back = rational_quadratic_inverse(share, *ends)
-    allowed = 1e-14 + 1e-15 * slope * torch.exp(-log_derivative)
-    assert ((back - part).abs() <= allowed).all()
-
-
 def test_affine_log_scale_is_bounded_smoothly() -> None:
     raw = torch.tensor([[0.0], [1e9]], dtype=torch.float64)
     y, ladj = AffineMap(max_log_scale=2.0).forward(torch.ones(1, dtype=torch.float64), raw)
     assert ladj.item() == pytest.approx(2.0)
     assert y.item() == pytest.approx(math.exp(2.0))
-
-
-def test_a_spline_of_one_bin_is_refused() -> None:
-    with pytest.raises(ConfigError, match="bins: a spline needs at least 2, got 1"):
-        RationalQuadraticMap(bins=1)

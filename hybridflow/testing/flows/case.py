@@ -27,6 +27,7 @@ from hybridflow.transforms.base import Transform
 
 _SIZES = (1, 2, 3, 7)
 _SETTLING = 3
+_TAMED = 10.0  # estimators pull rows back to there before training
 
 
 class FlowCase(Case[Transform]):
@@ -93,7 +94,7 @@ class FlowCase(Case[Transform]):
         """Return a copy of a flow after a short training on heavy-tailed rows, without context."""
         if features not in self._trained:
             flow = self.sized(features, moved=False)
-            rows = heavy_tailed(self.kind, features)
+            rows = heavy_tailed(self.kind, features, reach=_TAMED)
             flow.initialize(rows)
             train(flow, rows, self.kind)
             self._trained[features] = flow.eval()

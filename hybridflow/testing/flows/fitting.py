@@ -17,12 +17,20 @@ _STEPS = 30
 _RATE = 5e-3
 
 
-def heavy_tailed(kind: str, features: int) -> Tensor:
-    """Return correlated rows with tails of two degrees of freedom, taken onto a support."""
+def heavy_tailed(kind: str, features: int, reach: float = math.inf) -> Tensor:
+    """Return correlated rows with tails of two degrees of freedom, taken onto a support.
+
+    Parameters
+    ----------
+    kind : str
+    features : int
+    reach : float, optional
+        Entries are pulled back to this size before they are taken to the support.
+    """
     rows = normal(_ROWS, features, seed=21)
     rows = rows + 0.7 * rows.mean(1, keepdim=True)
     chi = normal(2 * _ROWS, 1, seed=22).view(_ROWS, 2).square().mean(1, keepdim=True)
-    return onto(kind, rows / chi.sqrt())
+    return onto(kind, (rows / chi.sqrt()).clamp(-reach, reach))
 
 
 def log_density(flow: Transform, kind: str, x: Tensor, context: Tensor | None = None) -> Tensor:
