@@ -35,7 +35,7 @@ class TrainingConfig(Config):
         Rows per column from which the flow learns at the full rate. In a
         hybrid of n rows (by weight) and D columns with fewer, its learning rate
         and the gradient of the task with respect to it are scaled by
-        (n / D / settled)³.
+        (n / D / settled)³, the learning rate by no less than 0.01.
     clip : float, default=1.0
         Largest norm of the gradient.
     evaluations : int, default=40

@@ -13,7 +13,7 @@ from torch.nn.functional import linear, silu
 
 from hybridflow.errors import InputError
 
-F = TypeVar("F", bound=type[torch.autograd.Function])
+_F = TypeVar("_F", bound=type[torch.autograd.Function])
 
 SQUASH_LIMIT = 10.0
 """What no network sees more of: the bound of `squash`."""
@@ -186,14 +186,20 @@ def _silu_linear(h: Tensor, weight: Tensor, bias: Tensor, feature_major: bool) -
     return linear(silu(h), weight, bias)
 
 
-def signature_once(function: F) -> F:
-    """Let the signature of an `autograd.Function` be found once and not in every call."""
-    function.forward.__signature__ = inspect.signature(function.forward)
+def signature_once(function: _F) -> _F:
+    """Let the signature of an `autograd.Function` be found once and not in every call.
+
+    Its `apply` binds the arguments to the signature whenever there is a
+    `setup_context`, and finding that takes longer than a small operation.
+    """
+    function.forward.__signature__ = inspect.signature(function.forward)  # type: ignore[attr-defined]
     return function
 
 
 @signature_once
 class _SiLULinear(torch.autograd.Function):
+    """SiLU units and a linear layer; see `silu_linear`."""
+
     generate_vmap_rule = True
 
     @staticmethod
@@ -206,10 +212,16 @@ class _SiLULinear(torch.autograd.Function):
         ctx.save_for_backward(h, weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         grad = grad if ctx.feature_major else grad.t()
         gate = torch.sigmoid(h)
         out = h * gate
         slope = torch.addcmul(gate, out, 1 - gate)
-        return (grad.t() @ weight) * slope, grad @ out, grad.sum(1), None
+        _, weight_wanted, bias_wanted, _ = ctx.needs_input_grad
+        return (
+            (grad.t() @ weight) * slope,
+            grad @ out if weight_wanted else None,
+            grad.sum(1) if bias_wanted else None,
+            None,
+        )

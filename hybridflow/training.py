@@ -29,6 +29,8 @@ from hybridflow.transforms.compose import Compose, Memory
 
 __all__ = ["History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
+_LEAST_SHARE = 0.01  # of the learning rate that a flow beside a head keeps on any table
+
 
 class Trainer:
     """Trains one hybrid model.
@@ -93,6 +95,7 @@ class Trainer:
         # slowly and the task pulls it weakly, and the head learns on a flow that is nearly still.
         per_column = float(rows.weight.sum()) / max(1, model.event.features)
         self.pull = min(1.0, (per_column / config.settled) ** 3)
+        self.share = max(_LEAST_SHARE, self.pull) if model.head is not None else 1.0
         self.callbacks = callbacks
         self.full = keyed or len(rows) <= config.batch_size
         self.levels = levels(rows.x) if keyed and model.noised else None
@@ -210,7 +213,7 @@ class Trainer:
         for parameter in self.parameters:
             matrix = parameter.ndim >= 2 and id(parameter) not in base
             decay = self.config.weight_decay if matrix else 0.0
-            share = self.pull if id(parameter) in flow and self.model.head is not None else 1.0
+            share = self.share if id(parameter) in flow else 1.0
             groups.setdefault((decay, share), []).append(parameter)
         return [
             {"params": parameters, "weight_decay": decay, "share": share}

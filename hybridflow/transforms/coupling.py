@@ -99,7 +99,7 @@ class Coupling(Transform):
             raise ConfigError(f"mask: at least one feature must not be kept, got {tuple(mask)}")
         self.elementwise = elementwise
         self.net = MLP(len(kept), hidden, elementwise.n_parameters * len(mapped), context_features)
-        self.sizes = (len(kept), len(mapped))
+        self.sizes = [len(kept), len(mapped)]
         # Indices rather than boolean masks: shapes stay static, which export needs.
         order = torch.tensor(kept + mapped, dtype=torch.int64)
         self.register_buffer("order", order, persistent=False)
@@ -134,9 +134,10 @@ class Coupling(Transform):
         y, ladj = forward(self._split(x)[1])
         return x, self._join(kept, y), ladj.sum(0)
 
-    def _split(self, x: Tensor) -> list[Tensor]:
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the kept and the other features, each a contiguous row."""
-        return list(x.t().index_select(0, self.order).split(self.sizes))
+        kept, mapped = torch.split(x.t().index_select(0, self.order), self.sizes)
+        return kept, mapped
 
     def _params(self, kept: Tensor, context: Tensor | None) -> Tensor:
         params = self.net.feature_major(kept.t(), context)

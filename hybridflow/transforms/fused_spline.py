@@ -7,6 +7,7 @@ bins and eleven numbers per value, from which the backward pass computes the res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class _Setting(NamedTuple):
 
 
 # Where the values' own axes begin: a batch of `torch.func.vmap` becomes one more of them.
-_BIN_AXES = Bin(before=1, mass=1, scale=1, bend=1, number=0, masses=2)  # type: ignore[arg-type]
+_BIN_AXES = (1, 1, 1, 1, 0, 2)
 
 
 def fused_spline(
@@ -124,8 +125,8 @@ class _FusedSpline(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], setting: _Setting, x: Tensor, params: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        x, params = _batched(info.batch_size, (x, params), in_dims[1:], (0, 1))
-        return _FusedSpline.apply(setting, x, params), (0, 0, 0, *_BIN_AXES)  # type: ignore[no-untyped-call]  # torch has no types
+        batched = _batched(info.batch_size, (x, params), in_dims[1:], (0, 1))
+        return _FusedSpline.apply(setting, *batched), (0, 0, 0, *_BIN_AXES)  # type: ignore[no-untyped-call]  # torch has no types
 
 
 @signature_once
@@ -133,7 +134,7 @@ class _WayBack(torch.autograd.Function):
     """The gradient of the spline, with a gradient of its own."""
 
     @staticmethod
-    def forward(setting: _Setting, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(setting: _Setting, *tensors: Any) -> tuple[Tensor, Tensor]:
         return _way_back(setting, *tensors)
 
     @staticmethod
@@ -144,17 +145,17 @@ class _WayBack(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
-        given = [tensor for tensor in tensors if tensor is not None]
+        given = [index for index, tensor in enumerate(tensors) if tensor is not None]
 
-        def again(*given: Tensor) -> tuple[Tensor, Tensor]:
-            rest = iter(given)
-            return _way_back(
-                ctx.setting, *(None if tensor is None else next(rest) for tensor in tensors)
-            )
+        def again(*inputs: Tensor) -> tuple[Tensor, Tensor]:
+            everything = list(tensors)
+            for index, tensor in zip(given, inputs, strict=True):
+                everything[index] = tensor
+            return _way_back(ctx.setting, *everything)
 
-        _, pull_back = torch.func.vjp(again, *given)
-        found = iter(pull_back(grads))
-        return None, *(None if tensor is None else next(found) for tensor in tensors)
+        pull_back = torch.func.vjp(again, *(tensors[index] for index in given))[1]
+        found = dict(zip(given, pull_back(grads), strict=True))
+        return None, *(found.get(index) for index in range(len(tensors)))
 
     @staticmethod
     def vmap(
@@ -165,14 +166,21 @@ class _WayBack(torch.autograd.Function):
         return _WayBack.apply(setting, *batched), (0, 1)  # type: ignore[no-untyped-call]  # torch has no types
 
 
-def _batched(size, tensors, in_dims, axes):
-    """Move the axis of a batch to where the values' own begin."""
+def _batched(
+    size: int,
+    tensors: Sequence[Tensor | None],
+    in_dims: Sequence[int | None],
+    axes: Sequence[int],
+) -> list[Tensor | None]:
+    """Move the axis of a batch to where the values' own axes begin."""
+
+    def batched(tensor: Tensor, axis: int | None, to: int) -> Tensor:
+        if axis is None:
+            return tensor.unsqueeze(to).expand(*tensor.shape[:to], size, *tensor.shape[to:])
+        return tensor.movedim(axis, to)
+
     return [
-        None
-        if tensor is None
-        else tensor.unsqueeze(to).expand(*tensor.shape[:to], size, *tensor.shape[to:])
-        if axis is None
-        else tensor.movedim(axis, to)
+        None if tensor is None else batched(tensor, axis, to)
         for tensor, axis, to in zip(tensors, in_dims, axes, strict=True)
     ]
 
@@ -183,11 +191,22 @@ def _way_back(
     grad_ladj: Tensor | None,
     x: Tensor,
     part: Tensor,
-    *rest: Tensor | None,
+    *bins_and_more: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Compute the gradients of x and the parameters."""
+    """Compute the gradients of x and the parameters.
+
+    Parameters
+    ----------
+    setting : _Setting
+    grad_y, grad_ladj : Tensor or None
+        Gradients of what the direction returned.
+    x, part : Tensor
+        The value on the side of x, and its position in its bin.
+    *bins_and_more : Tensor or None
+        The fields of the `Bin`, then their own gradients.
+    """
     bins, bound, inverse, _ = setting
-    found, more = Bin(*rest[:6]), Bin(*rest[6:])
+    found, more = Bin(*bins_and_more[:6]), Bin(*bins_and_more[6:])
     width, height = found.size(bins).unbind(0)
     left, right = torch.exp(found.bend * MAX_LOG_SLOPE).unbind(0)
     within = x.detach().clamp(-bound, bound).eq_(x.detach())

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from hybridflow.errors import ConfigError
 from hybridflow.transforms.base import Transform
-from hybridflow.transforms.rational_quadratic import rational_quadratic, rational_quadratic_inverse
 from hybridflow.transforms.scale import Standardize
+from hybridflow.transforms.segment import rational_quadratic, rational_quadratic_inverse
 from hybridflow.transforms.statistics import MidDistribution, drop_unweighted
 
 _FEWEST = 4  # knots; below, the map is affine

@@ -86,7 +86,7 @@ class RationalQuadraticMap(ElementwiseMap):
         bins, bound = self.bins, self.bound
         inside = x.clamp(-bound, bound)
         position = inside / (2 * bound)
-        sizes = softmax(params[: 2 * bins].unflatten(0, (2, bins)), dim=1)
+        sizes = softmax(params[: 2 * bins].view(2, bins, *x.shape), dim=1)
         sizes = sizes * (1 - FLOOR) + FLOOR / bins
         knots = sizes[int(inverse), :-1].cumsum(0) - 0.5
         beyond = (position >= knots).to(x.dtype)

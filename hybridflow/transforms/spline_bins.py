@@ -72,13 +72,13 @@ def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
     -------
     Bin
     """
-    masses, total = _exponentials(params[: 2 * bins].unflatten(0, (2, bins)))
+    masses, total = _exponentials(params[: 2 * bins].view(2, bins, *position.shape))
     scale = total.reciprocal().mul_(1 - FLOOR)
     # From here on lengths are in units of masses, of which every bin has `equal` more.
     target = (position + 0.5).div_(scale[along])
     equal = total[along] * (FLOOR / (bins * (1 - FLOOR)))
 
-    window, knots = masses, params[2 * bins :]
+    window, knots, edges = masses, params[2 * bins :], True
     before, number = torch.zeros_like(total), torch.zeros_like(position)
     beyond, offset = torch.empty_like(position), torch.empty_like(position)
     while (count := window.shape[1]) > 1:
@@ -86,16 +86,14 @@ def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
         half, skipped = (count + 1) // 2, count // 2
         passed = window[:, :skipped].sum(1) if skipped > 1 else window[:, 0]
         torch.add(passed[along], equal, alpha=skipped, out=offset)
-        if half > skipped:
-            edge = offset + window[along, skipped] + equal
-        else:
-            edge = offset
+        edge = offset if half == skipped else offset + window[along, skipped] + equal
         torch.ge(target, edge, out=beyond)
         target.addcmul_(offset, beyond, value=-1)
         before.addcmul_(passed, beyond)
         number.add_(beyond, alpha=skipped)
         window = torch.lerp(window[:, :half], window[:, skipped:], beyond)
-        knots = _half_of_knots(knots, beyond, half, skipped, edges=count == bins)
+        knots = _half_of_knots(knots, beyond, half, skipped, edges=edges)
+        edges = False
     return Bin(before, window[:, 0], scale, knots.div_(MAX_LOG_SLOPE).tanh_(), number, masses)
 
 

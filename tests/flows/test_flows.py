@@ -203,7 +203,9 @@ def test_density_integrates_to_one_on_the_plane(spec, width: int) -> None:
     side = torch.linspace(-12, 12, 241, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
     values = density(flow, grid, context)
-    assert values.sum().item() * 0.1**2 == pytest.approx(1.0, abs=1e-3)
+    # Where the density jumps, a grid is wrong by the jump times up to half its step.
+    allowed = 1e-2 if "linear-spline" in spec.name else 1e-3
+    assert values.sum().item() * 0.1**2 == pytest.approx(1.0, abs=allowed)
 
 
 @CONTEXTS
