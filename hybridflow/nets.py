@@ -215,13 +215,10 @@ class _SiLULinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, weight = ctx.saved_tensors
         grad = grad if ctx.feature_major else grad.t()
-        gate = torch.sigmoid(h)
-        out = h * gate
-        slope = torch.addcmul(gate, out, 1 - gate)
         _, weight_wanted, bias_wanted, _ = ctx.needs_input_grad
         return (
-            (grad.t() @ weight) * slope,
-            grad @ out if weight_wanted else None,
+            torch.ops.aten.silu_backward(grad.t() @ weight, h),
+            grad @ silu(h) if weight_wanted else None,
             grad.sum(1) if bias_wanted else None,
             None,
         )

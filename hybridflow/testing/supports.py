@@ -89,7 +89,7 @@ def line(kind: str, points: int, reach: float = 60.0) -> tuple[Tensor, Tensor]:
     return x, slope / points
 
 
-def plane(kind: str, reach: float = 60.0, finer: int = 1) -> tuple[Tensor, Tensor]:
+def plane(kind: str, reach: float = 1000.0, finer: int = 1) -> tuple[Tensor, Tensor]:
     """Return pairs of points on a support and their weights, for integrals over both.
 
     A Fibonacci lattice, which edges and bends of a density hurt less than a
@@ -98,7 +98,7 @@ def plane(kind: str, reach: float = 60.0, finer: int = 1) -> tuple[Tensor, Tenso
     Parameters
     ----------
     kind : str
-    reach : float, default=60
+    reach : float, default=1000
         How far out the points on the real line go.
     finer : {0, 1, 2}, default=1
         Which of the lattices, each four times as fine as the one before.
@@ -116,7 +116,7 @@ def plane(kind: str, reach: float = 60.0, finer: int = 1) -> tuple[Tensor, Tenso
 
 
 def excess_mass_on_the_plane(
-    density: Callable[[Tensor], Tensor], kind: str, limit: float, reach: float = 60.0
+    density: Callable[[Tensor], Tensor], kind: str, limit: float, reach: float = 1000.0
 ) -> float:
     """Return by how much the integral of a density differs from 1.
 

@@ -45,13 +45,13 @@ def test_the_optimiser_takes_the_rate_of_the_step_and_the_share_of_the_group(mak
 
 
 def test_matrices_of_flow_and_head_decay_and_nothing_else_does(make_trainer):
-    trainer = make_trainer(settled=600, weight_decay=0.25)
+    trainer = make_trainer(settled=100, weight_decay=0.25)
     flow = {id(p) for p in trainer.model.flow.parameters()}
     seen = 0
     for group in trainer.parameter_groups():
         for parameter in group["params"]:
             assert group["weight_decay"] == (0.25 if parameter.ndim >= 2 else 0.0)
-            share = trainer.pull if id(parameter) in flow else 1.0
+            share = trainer.share if id(parameter) in flow else 1.0
             assert group["share"] == pytest.approx(share)
             seen += 1
     assert seen == len(list(trainer.model.parameters()))
@@ -149,3 +149,9 @@ def test_a_step_works_where_the_caller_has_switched_gradients_off(make_trainer):
             assert torch.is_grad_enabled() is enabled
         ends.append(torch.cat([p.detach().flatten() for p in trainer.parameters]))
     assert torch.equal(*ends)
+
+
+def test_a_flow_beside_a_head_never_stands_quite_still(make_rows, make_trainer):
+    trainer = make_trainer(make_rows(20), settled=1000)
+    assert trainer.pull < 1e-5
+    assert trainer.share == 0.01
