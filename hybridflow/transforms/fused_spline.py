@@ -89,24 +89,24 @@ class _FusedSpline(torch.autograd.Function):
         if setting.known is not None:
             return tuple(tensor.detach() for tensor in setting.known)
         bins, bound, inverse, _ = setting
-        inside = x.clamp(-bound, bound)
-        position = inside / (2 * bound)
+        position = (x / (2 * bound)).clamp_(-0.5, 0.5)
         found = locate(position, params, bins, along=int(inverse))
         (start, base), (width, height) = found.corner(bins).unbind(0), found.size(bins).unbind(0)
         left, right = torch.exp(found.bend * MAX_LOG_SLOPE).unbind(0)
         slope = height / width
         if inverse:
-            share = position.sub_(base).div_(height).clamp_(0, 1)
+            share = (position - base).div_(height).clamp_(0, 1)
             part = rational_quadratic_inverse(share, slope, left, right)
             ladj = rational_quadratic(part, slope, left, right)[1].neg_()
             # The edge stays on the edge: the way back sees which side of it a value is on.
             image = torch.addcmul(start, width, part).clamp_(-0.5, 0.5)
         else:
-            part = position.sub_(start).div_(width).clamp_(0, 1)
+            part = (position - start).div_(width).clamp_(0, 1)
             share, ladj = rational_quadratic(part, slope, left, right)
             image = torch.addcmul(base, height, share)
         # Beyond the box nothing moves.
-        return torch.add(x - inside, image, alpha=2 * bound), ladj, part, *found
+        y = torch.add(x, image.sub_(position), alpha=2 * bound)
+        return y, ladj, part, *found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -119,7 +119,9 @@ class _FusedSpline(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, Tensor, Tensor]:
         grad_y, grad_ladj, _, *more = grads
-        return None, *_WayBack.apply(ctx.setting, grad_y, grad_ladj, *ctx.saved_tensors, *more)  # type: ignore[no-untyped-call]  # torch has no types
+        # Gradients of gradients and batches of `torch.func` need a node of their own.
+        way_back = _WayBack.apply if torch.is_grad_enabled() else _way_back
+        return None, *way_back(ctx.setting, grad_y, grad_ladj, *ctx.saved_tensors, *more)
 
     @staticmethod
     def vmap(

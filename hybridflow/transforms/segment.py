@@ -41,7 +41,7 @@ def rational_quadratic(
     denominator = torch.lerp(at_right, at_left, part).add_(slope).sub_(middle, alpha=2)
     share = torch.addcmul(at_left, slope, part).mul_(part).div_(denominator)
     ratio = slope / denominator
-    return share, torch.log(numerator * ratio * ratio)
+    return share, numerator.mul_(ratio).mul_(ratio).log_()
 
 
 def rational_quadratic_inverse(share: Tensor, slope: Tensor, left: Tensor, right: Tensor) -> Tensor:

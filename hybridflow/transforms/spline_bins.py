@@ -54,10 +54,10 @@ class Bin(NamedTuple):
 
 
 def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
-    """Find the bin of each value, by halving a window of bins until one is left.
+    """Find the bin of each value, by comparing with one knot after the other.
 
-    What belongs to the window is moved by masks, which are floats written in
-    place: Boolean ones cost several times more, and so do searches and gathers.
+    What belongs to the bin is chosen by masks that are floats written in place.
+    Boolean masks cost several times more, and so do searches and gathers.
 
     Parameters
     ----------
@@ -73,42 +73,32 @@ def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
     Bin
     """
     masses, total = _exponentials(params[: 2 * bins].view(2, bins, *position.shape))
+    raw = params[2 * bins :]
     scale = total.reciprocal().mul_(1 - FLOOR)
-    # From here on lengths are in units of masses, of which every bin has `equal` more.
-    target = (position + 0.5).div_(scale[along])
+    # In units of masses, in which every bin is longer than its own by an equal share.
+    remainder = (position + 0.5).div_(scale[along])
     equal = total[along] * (FLOOR / (bins * (1 - FLOOR)))
+    threshold = equal.clone()
 
-    window, knots, edges = masses, params[2 * bins :], True
-    before, number = torch.zeros_like(total), torch.zeros_like(position)
-    beyond, offset = torch.empty_like(position), torch.empty_like(position)
-    while (count := window.shape[1]) > 1:
-        # Two windows of half the bins, which overlap where their number is odd.
-        half, skipped = (count + 1) // 2, count // 2
-        passed = window[:, :skipped].sum(1) if skipped > 1 else window[:, 0]
-        torch.add(passed[along], equal, alpha=skipped, out=offset)
-        edge = offset if half == skipped else offset + window[along, skipped] + equal
-        torch.ge(target, edge, out=beyond)
-        target.addcmul_(offset, beyond, value=-1)
-        before.addcmul_(passed, beyond)
-        number.add_(beyond, alpha=skipped)
-        window = torch.lerp(window[:, :half], window[:, skipped:], beyond)
-        knots = _half_of_knots(knots, beyond, half, skipped, edges=edges)
-        edges = False
-    return Bin(before, window[:, 0], scale, knots.div_(MAX_LOG_SLOPE).tanh_(), number, masses)
-
-
-def _half_of_knots(
-    knots: Tensor, beyond: Tensor, half: int, skipped: int, *, edges: bool
-) -> Tensor:
-    """Return the derivatives at the ends of the bins of one of two windows."""
-    if not edges:
-        return torch.lerp(knots[: half + 1], knots[skipped:], beyond)
+    bins_of_both, lengths = masses.unbind(1), masses[along].unbind(0)
+    beyond, number = torch.empty_like(position), torch.zeros_like(position)
+    before, mass = torch.zeros_like(total), bins_of_both[0].clone()
     # At the edges of the box there is no parameter: derivative 1, its logarithm 0.
-    chosen = knots.new_empty((half + 1, *beyond.shape))
-    torch.mul(knots[skipped - 1], beyond, out=chosen[0])
-    torch.lerp(knots[: half - 1], knots[skipped:], beyond, out=chosen[1:-1])
-    torch.addcmul(knots[half - 1], knots[half - 1], beyond, value=-1, out=chosen[-1])
-    return chosen
+    bend = torch.zeros_like(total)
+    left, right = bend.unbind(0)
+    right.copy_(raw[0])
+    for k in range(bins - 1):
+        torch.ge(remainder.sub_(lengths[k]), threshold, out=beyond)
+        threshold.add_(equal)
+        number.add_(beyond)
+        before.addcmul_(bins_of_both[k], beyond)
+        mass.lerp_(bins_of_both[k + 1], beyond)
+        if k < bins - 2:
+            bend.lerp_(raw[k : k + 2], beyond)
+        else:
+            left.lerp_(raw[k], beyond)
+            right.addcmul_(right, beyond, value=-1)
+    return Bin(before, mass, scale, bend.div_(MAX_LOG_SLOPE).tanh_(), number, masses)
 
 
 def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +108,7 @@ def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor]:
         masses = logits.exp()
         total = masses.sum(1)
         smallest, largest = total.aminmax()
-        if smallest > _SMALLEST and largest < _LARGEST:
+        if float(smallest) > _SMALLEST and float(largest) < _LARGEST:
             return masses, total
     masses = (logits - logits.amax(1, keepdim=True)).exp_()
     return masses, masses.sum(1)
@@ -160,26 +150,25 @@ def gradient(
     number = found.number
     steps = torch.arange(bins - 1, dtype=number.dtype, device=number.device)
     passed = (number - steps.view(-1, *(1,) * number.dim())).clamp_(0, 1)
+
+    before, mass = torch.stack(corner).mul_(found.scale), torch.stack(size).mul_(found.scale)
+    constant = (before * found.before).addcmul_(mass, found.mass).mul_(found.scale)
+    constant = constant.mul_(-1 / (1 - FLOOR))
+    if more.scale is not None:
+        constant = constant - more.scale * found.scale.square() / (1 - FLOOR)
+    if more.before is not None:
+        before = before + more.before
+    if more.mass is not None:
+        mass = mass + more.mass
     grad = size[0].new_empty((3 * bins - 1, *number.shape))
-    for axis in range(2):
-        scale = found.scale[axis]
-        grad_before, grad_mass = corner[axis] * scale, size[axis] * scale
-        constant = (grad_before * found.before[axis]).addcmul(grad_mass, found.mass[axis])
-        constant = constant.mul_(scale).mul_(-1 / (1 - FLOOR))
-        if more.scale is not None:
-            constant = constant - more.scale[axis] * scale.square() / (1 - FLOOR)
-        if more.before is not None:
-            grad_before = grad_before + more.before[axis]
-        if more.mass is not None:
-            grad_mass = grad_mass + more.mass[axis]
-        logits = grad[axis * bins : (axis + 1) * bins]
-        logits.copy_(constant)
-        if more.masses is not None:
-            logits.add_(more.masses[axis])
-        logits[0].add_(grad_mass)
-        logits[1:].addcmul_(passed, grad_mass)
-        logits[:-1].addcmul_(passed, grad_before - grad_mass)
-        logits.mul_(found.masses[axis])
+    logits = grad[: 2 * bins].view(2, bins, *number.shape)
+    logits.copy_(constant.unsqueeze(1))
+    if more.masses is not None:
+        logits.add_(more.masses)
+    logits[:, 0].add_(mass)
+    logits[:, 1:].addcmul_(passed, mass.unsqueeze(1))
+    logits[:, :-1].addcmul_(passed, before.sub_(mass).unsqueeze(1))
+    logits.mul_(found.masses)
 
     left, right = (
         torch.addcmul(end, end * bend, bend, value=-1)
