@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from hybridflow.config import Choice, Config, Float, Int
+from hybridflow.config import Choice, Config, Float
 from hybridflow.transforms.compose import Memory
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeVar, cast
 
 import torch
@@ -144,46 +144,10 @@ class MLP(nn.Module):
         context = checked_context(context, self.context_features)
         if self.weight is None:
             return self.bias[:, None].expand(-1, x.shape[0])
-        h = squash(x if context is None else torch.cat([x, context], dim=1))
-        if not len(self.hidden):
-            return torch.addmm(self.bias[:, None], self.weight, h.t())
-        first, *others = cast("Iterable[nn.Linear]", self.hidden)
-        h = first(h)
-        for layer in others:
-            h = silu_linear(h, layer.weight, layer.bias)
-        return silu_linear(h, self.weight, self.bias, feature_major=True)
-
-
-def silu_linear(h: Tensor, weight: Tensor, bias: Tensor, *, feature_major: bool = False) -> Tensor:
-    r"""Apply SiLU units and the linear layer behind them.
-
-    .. math:: W\,\mathrm{SiLU}(h) + b
-
-    Keeps h for the gradient and computes its SiLU anew: half the memory of the
-    two operations by themselves.
-
-    Parameters
-    ----------
-    h : Tensor of shape (n, in_features)
-    weight : Tensor of shape (out_features, in_features)
-    bias : Tensor of shape (out_features,)
-    feature_major : bool, default=False
-        Whether to return the transpose, contiguous.
-
-    Returns
-    -------
-    Tensor of shape (n, out_features), or its transpose
-    """
-    if not torch.is_grad_enabled():
-        return _silu_linear(h, weight, bias, feature_major)
-    out: Tensor = _SiLULinear.apply(h, weight, bias, feature_major)  # type: ignore[no-untyped-call]  # torch has no types
-    return out
-
-
-def _silu_linear(h: Tensor, weight: Tensor, bias: Tensor, feature_major: bool) -> Tensor:
-    if feature_major:
-        return torch.addmm(bias[:, None], weight, silu(h).t())
-    return linear(silu(h), weight, bias)
+        given = x if context is None else torch.cat([x, context], dim=1)
+        layers = [(layer.weight, layer.bias) for layer in cast("Iterable[nn.Linear]", self.hidden)]
+        out, *_ = _Perceptron.apply(given, *chain(*layers), self.weight, self.bias)  # type: ignore[no-untyped-call]  # torch has no types
+        return cast("Tensor", out)
 
 
 def signature_once(function: _F) -> _F:
@@ -197,28 +161,57 @@ def signature_once(function: _F) -> _F:
 
 
 @signature_once
-class _SiLULinear(torch.autograd.Function):
-    """SiLU units and a linear layer; see `silu_linear`."""
+class _Perceptron(torch.autograd.Function):
+    """All of an `MLP` as one node of the graph.
+
+    Keeps what enters each SiLU and computes what leaves it anew, which halves the
+    memory. That it is an output too lets gradients be differentiated.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(h: Tensor, weight: Tensor, bias: Tensor, feature_major: bool) -> Tensor:
-        return _silu_linear(h, weight, bias, feature_major)
+    def forward(x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        *hidden, weight, bias = parameters
+        h = squash(x)
+        kept = [h]
+        for index in range(0, len(hidden), 2):
+            h = linear(h if index == 0 else silu(h), hidden[index], hidden[index + 1])
+            kept.append(h)
+        last = silu(h) if hidden else h
+        return torch.addmm(bias[:, None], weight, last.t()), *kept
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        h, weight, _, ctx.feature_major = inputs
-        ctx.save_for_backward(h, weight)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[1::2], *output[1:])
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        h, weight = ctx.saved_tensors
-        grad = grad if ctx.feature_major else grad.t()
-        _, weight_wanted, bias_wanted, _ = ctx.needs_input_grad
-        return (
-            torch.ops.aten.silu_backward(grad.t() @ weight, h),
-            grad @ silu(h) if weight_wanted else None,
-            grad.sum(1) if bias_wanted else None,
-            None,
-        )
+    def backward(ctx: Any, grad: Tensor | None, *more: Tensor | None) -> tuple[Tensor | None, ...]:
+        count = len(more)
+        weights, kept = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if grad is None:
+            grad = weights[-1].new_zeros(weights[-1].shape[0], len(kept[0]))
+        found: list[Tensor | None] = []
+        for index in reversed(range(count)):
+            h = kept[index]
+            # Weights and biases are inputs 1 and 2, 3 and 4, ...
+            weight_wanted, bias_wanted = ctx.needs_input_grad[2 * index + 1 : 2 * index + 3]
+            found.append(grad.sum(1) if bias_wanted else None)
+            found.append(grad @ (silu(h) if index else h) if weight_wanted else None)
+            back = grad.t() @ weights[index]
+            if index:
+                back = _through_silu(back, h)
+            if (extra := more[index]) is not None:
+                back = back + extra
+            grad = back.t()
+        slope = 1 - (kept[0] / SQUASH_LIMIT).square()
+        return grad.t() * slope, *reversed(found)
+
+
+def _through_silu(grad: Tensor, h: Tensor) -> Tensor:
+    """Return the gradient of what enters a SiLU."""
+    if torch.is_grad_enabled():  # the fused operation has no derivative
+        gate = torch.sigmoid(h)
+        return grad * gate * (1 + h * (1 - gate))
+    return cast("Tensor", torch.ops.aten.silu_backward(grad, h))

@@ -51,6 +51,7 @@ SPEC = FlowSpec(
     build=build,
     inverse="iterative",
     stable_to=1e8,
+    onnx=False,
     reference=(
         "Variational Inference with Normalizing Flows. Danilo Rezende, Shakir Mohamed. 2015."
     ),

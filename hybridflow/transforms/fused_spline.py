@@ -16,7 +16,7 @@ from torch import Tensor
 from hybridflow.nets import signature_once
 from hybridflow.transforms.elementwise import Forward
 from hybridflow.transforms.segment import rational_quadratic, rational_quadratic_inverse
-from hybridflow.transforms.spline_bins import MAX_LOG_SLOPE, Bin, gradient, locate
+from hybridflow.transforms.spline_bins import Bin, gradient, locate
 
 
 class _Setting(NamedTuple):
@@ -25,10 +25,6 @@ class _Setting(NamedTuple):
     inverse: bool
     known: tuple[Tensor, ...] | None = None
     """What `_FusedSpline` returns, if it has been found already."""
-
-
-# Where the values' own axes begin: a batch of `torch.func.vmap` becomes one more of them.
-_BIN_AXES = (1, 1, 1, 1, 0, 2)
 
 
 def fused_spline(
@@ -91,44 +87,43 @@ class _FusedSpline(torch.autograd.Function):
         bins, bound, inverse, _ = setting
         position = (x / (2 * bound)).clamp_(-0.5, 0.5)
         found = locate(position, params, bins, along=int(inverse))
-        (start, base), (width, height) = found.corner(bins).unbind(0), found.size(bins).unbind(0)
-        left, right = torch.exp(found.bend * MAX_LOG_SLOPE).unbind(0)
+        (start, base), (width, height) = found.corner().unbind(0), found.size().unbind(0)
+        left, right = found.derivatives().unbind(0)
         slope = height / width
         if inverse:
             share = (position - base).div_(height).clamp_(0, 1)
             part = rational_quadratic_inverse(share, slope, left, right)
+            found.part.copy_(part)
             ladj = rational_quadratic(part, slope, left, right)[1].neg_()
             # The edge stays on the edge: the way back sees which side of it a value is on.
             image = torch.addcmul(start, width, part).clamp_(-0.5, 0.5)
         else:
-            part = (position - start).div_(width).clamp_(0, 1)
+            part = torch.sub(position, start, out=found.part).div_(width).clamp_(0, 1)
             share, ladj = rational_quadratic(part, slope, left, right)
             image = torch.addcmul(base, height, share)
         # Beyond the box nothing moves.
         y = torch.add(x, image.sub_(position), alpha=2 * bound)
-        return y, ladj, part, *found
+        return y, ladj, *found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.setting, x, _ = inputs
-        y, _, part, *found = output
-        ctx.mark_non_differentiable(part, Bin(*found).number)
+        y, _, *found = output
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y if ctx.setting.inverse else x, part, *found)
+        ctx.save_for_backward(y if ctx.setting.inverse else x, *found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[None, Tensor, Tensor]:
-        grad_y, grad_ladj, _, *more = grads
         # Gradients of gradients and batches of `torch.func` need a node of their own.
         way_back = _WayBack.apply if torch.is_grad_enabled() else _way_back
-        return None, *way_back(ctx.setting, grad_y, grad_ladj, *ctx.saved_tensors, *more)
+        return None, *way_back(ctx.setting, *ctx.saved_tensors, *grads)
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], setting: _Setting, x: Tensor, params: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         batched = _batched(info.batch_size, (x, params), in_dims[1:], (0, 1))
-        return _FusedSpline.apply(setting, *batched), (0, 0, 0, *_BIN_AXES)  # type: ignore[no-untyped-call]  # torch has no types
+        return _FusedSpline.apply(setting, *batched), (0, 0, 1, 2)  # type: ignore[no-untyped-call]  # torch has no types
 
 
 @signature_once
@@ -163,7 +158,7 @@ class _WayBack(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], setting: _Setting, *tensors: Tensor | None
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        axes = (0, 0, 0, 0, *_BIN_AXES, *_BIN_AXES)
+        axes = (0, 1, 2, 0, 0, 1, 2)
         batched = _batched(info.batch_size, tensors, in_dims[1:], axes)
         return _WayBack.apply(setting, *batched), (0, 1)  # type: ignore[no-untyped-call]  # torch has no types
 
@@ -189,31 +184,34 @@ def _batched(
 
 def _way_back(
     setting: _Setting,
+    x: Tensor,
+    state: Tensor,
+    masses: Tensor,
     grad_y: Tensor | None,
     grad_ladj: Tensor | None,
-    x: Tensor,
-    part: Tensor,
-    *bins_and_more: Any,
+    more_state: Tensor | None,
+    more_masses: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the gradients of x and the parameters.
 
     Parameters
     ----------
     setting : _Setting
-    grad_y, grad_ladj : Tensor or None
-        Gradients of what the direction returned.
-    x, part : Tensor
-        The value on the side of x, and its position in its bin.
-    *bins_and_more : Tensor or None
-        The fields of the `Bin`, then their own gradients.
+    x : Tensor
+        The value on the side of x, whatever the direction.
+    state, masses : Tensor
+        The `Bin`.
+    grad_y, grad_ladj, more_state, more_masses : Tensor or None
+        Gradients of what `_FusedSpline` returned.
     """
-    bins, bound, inverse, _ = setting
-    found, more = Bin(*bins_and_more[:6]), Bin(*bins_and_more[6:])
-    width, height = found.size(bins).unbind(0)
-    left, right = torch.exp(found.bend * MAX_LOG_SLOPE).unbind(0)
+    _, bound, inverse, _ = setting
+    found = Bin(state, masses)
+    width, height = found.size().unbind(0)
+    left, right = found.derivatives().unbind(0)
     within = x.detach().clamp(-bound, bound).eq_(x.detach())
+    part = found.part
     if torch.is_grad_enabled():  # it is to be differentiated too
-        part = (x.clamp(-bound, bound) / (2 * bound) - found.corner(bins)[0]) / width
+        part = (x.clamp(-bound, bound) / (2 * bound) - found.corner()[0]) / width
     grad_y = torch.zeros_like(x) if grad_y is None else grad_y
     grad_ladj = torch.zeros_like(x) if grad_ladj is None else grad_ladj * within
     grad_image = (grad_y * within).mul_(2 * bound)
@@ -255,10 +253,10 @@ def _way_back(
     grad_x = torch.add(grad_y, through - grad_image, alpha=1 / (2 * bound))
     grad_params = gradient(
         found,
-        bins,
         corner=(-grad_position, grad_flow),
         size=(grad_width, grad_height),
         log_slope=(of_left, of_right),
-        more=more,
+        more_state=more_state,
+        more_masses=more_masses,
     )
     return grad_x, grad_params

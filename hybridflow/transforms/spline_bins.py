@@ -25,32 +25,55 @@ _SMALLEST, _LARGEST = 1e-20, 1e30
 
 
 class Bin(NamedTuple):
-    """The bin of each value.
+    """The bin of each value, from which everything else can be computed."""
 
-    Tensors of the values' shape behind an axis of 2: along x and along y, or
-    left and right. A mass is the exponential of a logit.
-    """
-
-    before: Tensor
-    """Mass of the bins before it."""
-    mass: Tensor
-    """Its own mass."""
-    scale: Tensor
-    """What makes a mass a length: the share to divide over the mass of all bins."""
-    bend: Tensor
-    """Logarithms of the derivatives at its ends over their bound, from -1 to 1."""
-    number: Tensor
-    """How many bins come before it; without the axis of 2."""
+    state: Tensor
+    """(10, ...): the rows that the properties name, and last the position in the bin."""
     masses: Tensor
-    """Masses of all bins, (2, K, ...)."""
+    """(2, K, ...): exponentials of the logits, called masses."""
 
-    def size(self, bins: int) -> Tensor:
-        """Return its width and height."""
-        return (self.mass * self.scale).add_(FLOOR / bins)
+    @property
+    def before(self) -> Tensor:
+        """(2, ...): mass of the bins before it, along x and along y."""
+        return self.state[0:2]
 
-    def corner(self, bins: int) -> Tensor:
+    @property
+    def bend(self) -> Tensor:
+        """(2, ...): logarithms of the derivatives at its ends over their bound."""
+        return self.state[2:4]
+
+    @property
+    def number(self) -> Tensor:
+        """(...): how many bins come before it."""
+        return self.state[4]
+
+    @property
+    def mass(self) -> Tensor:
+        """(2, ...): its own mass, along x and along y."""
+        return self.state[5:7]
+
+    @property
+    def scale(self) -> Tensor:
+        """(2, ...): what makes a mass a length: the share to divide over the mass of all bins."""
+        return self.state[7:9]
+
+    @property
+    def part(self) -> Tensor:
+        """(...): position in the bin, from 0 to 1; the caller of `locate` writes it."""
+        return self.state[9]
+
+    def size(self) -> Tensor:
+        """Return its width and height in a box of size 1."""
+        return (self.mass * self.scale).add_(FLOOR / self.masses.shape[1])
+
+    def corner(self) -> Tensor:
         """Return where it starts, in a box from -1/2 to 1/2."""
-        return (self.before * self.scale).add_(self.number, alpha=FLOOR / bins).sub_(0.5)
+        equal = FLOOR / self.masses.shape[1]
+        return (self.before * self.scale).add_(self.number, alpha=equal).sub_(0.5)
+
+    def derivatives(self) -> Tensor:
+        """Return the derivatives at its left and right end."""
+        return (self.bend * MAX_LOG_SLOPE).exp_()
 
 
 def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
@@ -74,31 +97,33 @@ def locate(position: Tensor, params: Tensor, bins: int, along: int) -> Bin:
     """
     masses, total = _exponentials(params[: 2 * bins].view(2, bins, *position.shape))
     raw = params[2 * bins :]
-    scale = total.reciprocal().mul_(1 - FLOOR)
+    found = Bin(position.new_empty((10, *position.shape)), masses)
+    found.state[:5].zero_()
+    before, bend, number, mass = found.before, found.bend, found.number, found.mass
+    scale = torch.reciprocal(total, out=found.scale).mul_(1 - FLOOR)
     # In units of masses, in which every bin is longer than its own by an equal share.
     remainder = (position + 0.5).div_(scale[along])
     equal = total[along] * (FLOOR / (bins * (1 - FLOOR)))
-    threshold = equal.clone()
+    threshold, beyond = equal.clone(), torch.empty_like(position)
 
-    bins_of_both, lengths = masses.unbind(1), masses[along].unbind(0)
-    beyond, number = torch.empty_like(position), torch.zeros_like(position)
-    before, mass = torch.zeros_like(total), bins_of_both[0].clone()
+    columns, lengths = masses.unbind(1), masses[along].unbind(0)
+    mass.copy_(columns[0])
     # At the edges of the box there is no parameter: derivative 1, its logarithm 0.
-    bend = torch.zeros_like(total)
     left, right = bend.unbind(0)
     right.copy_(raw[0])
     for k in range(bins - 1):
         torch.ge(remainder.sub_(lengths[k]), threshold, out=beyond)
         threshold.add_(equal)
         number.add_(beyond)
-        before.addcmul_(bins_of_both[k], beyond)
-        mass.lerp_(bins_of_both[k + 1], beyond)
+        before.addcmul_(columns[k], beyond)
+        mass.lerp_(columns[k + 1], beyond)
         if k < bins - 2:
             bend.lerp_(raw[k : k + 2], beyond)
         else:
             left.lerp_(raw[k], beyond)
             right.addcmul_(right, beyond, value=-1)
-    return Bin(before, mass, scale, bend.div_(MAX_LOG_SLOPE).tanh_(), number, masses)
+    bend.div_(MAX_LOG_SLOPE).tanh_()
+    return found
 
 
 def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,11 +141,11 @@ def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def gradient(
     found: Bin,
-    bins: int,
     corner: tuple[Tensor, Tensor],
     size: tuple[Tensor, Tensor],
     log_slope: tuple[Tensor, Tensor],
-    more: Bin,
+    more_state: Tensor | None,
+    more_masses: Tensor | None,
 ) -> Tensor:
     r"""Carry gradients back to the parameters.
 
@@ -135,48 +160,43 @@ def gradient(
     Parameters
     ----------
     found : Bin
-    bins : int
     corner, size : tuple of Tensor
         Gradients of the corner and the size of the bin, along x and along y.
     log_slope : tuple of Tensor
         Gradients of the logarithms of the derivatives at its left and right end.
-    more : Bin
-        Gradients of what was found itself; None where there is none.
+    more_state, more_masses : Tensor or None
+        Gradients of what was found itself.
 
     Returns
     -------
     Tensor of shape (3 K - 1, ...)
     """
-    number = found.number
+    bins, number, scale = found.masses.shape[1], found.number, found.scale
     steps = torch.arange(bins - 1, dtype=number.dtype, device=number.device)
     passed = (number - steps.view(-1, *(1,) * number.dim())).clamp_(0, 1)
 
-    before, mass = torch.stack(corner).mul_(found.scale), torch.stack(size).mul_(found.scale)
-    constant = (before * found.before).addcmul_(mass, found.mass).mul_(found.scale)
+    before, mass = torch.stack(corner).mul_(scale), torch.stack(size).mul_(scale)
+    constant = (before * found.before).addcmul_(mass, found.mass).mul_(scale)
     constant = constant.mul_(-1 / (1 - FLOOR))
-    if more.scale is not None:
-        constant = constant - more.scale * found.scale.square() / (1 - FLOOR)
-    if more.before is not None:
-        before = before + more.before
-    if more.mass is not None:
-        mass = mass + more.mass
+    slopes = torch.stack(log_slope)
+    slopes = torch.addcmul(slopes, slopes * found.bend, found.bend, value=-1)
+    if more_state is not None:
+        more = Bin(more_state, found.masses)
+        constant = constant - more.scale * scale.square() / (1 - FLOOR)
+        before, mass = before + more.before, mass + more.mass
+        slopes = slopes + more.bend * (1 - found.bend.square()) / MAX_LOG_SLOPE
+
     grad = size[0].new_empty((3 * bins - 1, *number.shape))
     logits = grad[: 2 * bins].view(2, bins, *number.shape)
     logits.copy_(constant.unsqueeze(1))
-    if more.masses is not None:
-        logits.add_(more.masses)
+    if more_masses is not None:
+        logits.add_(more_masses)
     logits[:, 0].add_(mass)
     logits[:, 1:].addcmul_(passed, mass.unsqueeze(1))
-    logits[:, :-1].addcmul_(passed, before.sub_(mass).unsqueeze(1))
+    logits[:, :-1].addcmul_(passed, (before - mass).unsqueeze(1))
     logits.mul_(found.masses)
 
-    left, right = (
-        torch.addcmul(end, end * bend, bend, value=-1)
-        for end, bend in zip(log_slope, found.bend.unbind(0), strict=True)
-    )
-    if more.bend is not None:
-        more_left, more_right = (more.bend * (1 - found.bend.square()) / MAX_LOG_SLOPE).unbind(0)
-        left, right = left + more_left, right + more_right
+    left, right = slopes.unbind(0)
     raw = grad[2 * bins :]
     raw.copy_(passed).mul_(left - right)
     raw[1:].addcmul_(passed[:-1], right)

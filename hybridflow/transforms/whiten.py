@@ -51,12 +51,15 @@ class Whiten(Transform):
     """
 
     location: Tensor
-    matrix: Tensor
+    scale: Tensor
+    factor: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.register_buffer("location", torch.zeros(features, dtype=torch.float64))
-        self.register_buffer("matrix", torch.eye(features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
+        # The root's lower Cholesky factor, whose determinant is its diagonal's in any dtype.
+        self.register_buffer("factor", torch.eye(features, dtype=torch.float64))
 
     def initialize(
         self,
@@ -77,23 +80,27 @@ class Whiten(Transform):
         values = torch.where(floor > 0, torch.maximum(values, floor), 1.0)
         root = vectors * values.rsqrt() @ vectors.t()
         self.location.copy_(location)
-        self.matrix.copy_(root / scale)
+        self.scale.copy_(scale)
+        self.factor.copy_(torch.linalg.cholesky(root))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Whiten, in float64: nearly collinear features cancel."""
-        matrix = self.matrix.to(torch.float64)
-        z = (x.to(torch.float64) - self.location) @ matrix.t()
-        return z.to(x.dtype), self._ladj(matrix).to(x.dtype).expand(x.shape[0])
+        location, scale, factor = self._in_float64()
+        z = (x.to(torch.float64) - location) / scale @ factor @ factor.t()
+        return z.to(x.dtype), _ladj(scale, factor).to(x.dtype).expand(x.shape[0])
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Solve for x, in float64."""
-        matrix = self.matrix.to(torch.float64)
-        x = torch.linalg.solve(matrix, z.to(torch.float64).t()).t() + self.location
-        return x.to(z.dtype), -self._ladj(matrix).to(z.dtype).expand(z.shape[0])
+        location, scale, factor = self._in_float64()
+        x = torch.cholesky_solve(z.to(torch.float64).t(), factor).t() * scale + location
+        return x.to(z.dtype), -_ladj(scale, factor).to(z.dtype).expand(z.shape[0])
 
-    def _ladj(self, matrix: Tensor) -> Tensor:
-        ladj: Tensor = torch.linalg.slogdet(matrix).logabsdet
-        return ladj
+    def _in_float64(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.location.double(), self.scale.double(), self.factor.double()
+
+
+def _ladj(scale: Tensor, factor: Tensor) -> Tensor:
+    return 2 * factor.diagonal().log().sum() - scale.log().sum()
 
 
 def _ledoit_wolf(x: Tensor, weight: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import FrEIA.framework
@@ -40,7 +41,6 @@ from hybridflow.transforms import (
     AffineMap,
     Compose,
     Coupling,
-    Identity,
     MaskedAutoregressive,
     RationalQuadraticMap,
     Standardize,
@@ -320,9 +320,9 @@ def autoregressive(rounds: int, shapes: Sequence[tuple[int, int]]) -> list[str]:
             z_of_peer = theirs(x)
             forward, inverse, other = interleaved(
                 [
-                    lambda: flow(x),
-                    lambda: flow.inverse(z),
-                    lambda: theirs.inv(z_of_peer),
+                    partial(flow, x),
+                    partial(flow.inverse, z),
+                    partial(theirs.inv, z_of_peer),
                 ],
                 rounds,
             )
