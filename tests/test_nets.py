@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import linear, silu
 
 from hybridflow.errors import InputError
 from hybridflow.nets import MLP, squash
@@ -71,3 +72,51 @@ def test_a_wrong_context_is_refused(context) -> None:
     net = MLP(2, (4,), 1, 2)
     with pytest.raises(InputError, match=r"context: expected a tensor of shape \(n, 2\), got"):
         net(torch.zeros(3, 2), context)
+
+
+@pytest.mark.parametrize("hidden", [(), (4,), (5, 6), (3, 4, 2)], ids=str)
+def test_mlp_gradients_of_both_orders_agree_with_finite_differences(hidden) -> None:
+    torch.manual_seed(0)
+    net = MLP(2, hidden, 3).double()
+    perturb(net)
+    names, parameters = zip(*net.named_parameters(), strict=True)
+
+    def outputs(x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(net, dict(zip(names, parameters, strict=True)), (x,))
+
+    x = torch.tensor([[0.4, -1.2], [30.0, 0.1]], dtype=torch.float64, requires_grad=True)
+    h = squash(x)
+    for index, layer in enumerate(net.hidden):
+        h = linear(silu(h) if index else h, layer.weight, layer.bias)
+    expected = linear(silu(h) if hidden else h, net.weight, net.bias)
+    torch.testing.assert_close(net(x), expected, atol=1e-14, rtol=1e-13)
+    assert torch.autograd.gradcheck(outputs, (x, *parameters))
+    assert torch.autograd.gradgradcheck(outputs, (x, *parameters))
+
+
+def test_mlp_under_function_transforms() -> None:
+    torch.manual_seed(0)
+    net = MLP(3, (4, 4), 2).double()
+    perturb(net)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    by_row = torch.func.vmap(torch.func.jacrev(lambda row: net(row[None])[0]))(x)
+    for row, jacobian in zip(x, by_row, strict=True):
+        expected = torch.autograd.functional.jacobian(lambda row: net(row[None])[0], row)
+        torch.testing.assert_close(jacobian, expected, atol=1e-12, rtol=1e-12)
+
+    def loss(parameters: dict[str, torch.Tensor], row: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(net, parameters, (row[None],)).sum()
+
+    own = dict(net.named_parameters())
+    per_row = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(own, x)
+    net(x).sum().backward()
+    for name, parameter in own.items():
+        torch.testing.assert_close(per_row[name].sum(0), parameter.grad, atol=1e-12, rtol=1e-12)
+
+
+def test_frozen_layers_get_no_gradient() -> None:
+    net = MLP(3, (4,), 2)
+    net.hidden[0].requires_grad_(False)
+    net(torch.randn(5, 3)).sum().backward()
+    assert net.hidden[0].weight.grad is None
+    assert net.weight.grad is not None
