@@ -112,7 +112,7 @@ class GaussianizeDirections(Transform):
         # All numbers are rounded to what training in float32 leaves of them.
         self.frame.copy_(frame.to(torch.float32))
         fresh = Gaussianize(count, self.bend.position.shape[0]).to(x).state_dict()
-        along = x @ self._orthonormal()
+        along = x @ self._orthonormal().to(x.dtype)
         self.bend.initialize(along, weight=weight)
         fitted = self.bend.state_dict()  # shares memory with the buffers
         for value in fitted.values():

@@ -1,7 +1,7 @@
 """Held-out likelihood of each family beside zuko's and nflows' flow of equal parameters.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/density.py [--quick] [--sets bsds,funnel]
-        [--families maf] [--seeds 2]
+    OMP_NUM_THREADS=1 python tests/benchmarks/density.py [--quick] [--sets moons,funnel]
+        [--families maf] [--seeds 2] [--effort 4]
 
 Ours are the built-in flows in their default configuration, built from the registry. A peer
 has as many layers of the same kind, and the hidden width that brings its number of
@@ -538,9 +538,9 @@ def main() -> None:
         "# Held-out likelihood beside other libraries",
         "",
         "Written by `python tests/benchmarks/density.py`, which says what is compared and how.",
-        f"Mean and standard deviation over {seeds} seeds, of the same rows. Of the tables: the mean",
-        "log-density of test rows in nats, more is better; of the targets in the plane: KL(p, q) in",
-        "nats, less is better. Differences are in nats with the sign that + is better for ours.",
+        f"Mean and standard deviation over {seeds} seeds, with the same rows. Of the tables: the",
+        "mean log-density of test rows in nats, more is better; of the targets in the plane: the",
+        "divergence KL(p, q) in nats, less is better. Differences: nats, + is better for ours.",
         "",
         "| set | columns | training rows | test rows | batch | steps | entropy |",
         "|---|---|---|---|---|---|---|",

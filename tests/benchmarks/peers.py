@@ -360,7 +360,7 @@ def training_loop(rounds: int) -> list[str]:
     )
     ones = torch.ones(20 * rows, dtype=torch.float64)
     table = Rows(torch.randn(20 * rows, features, dtype=torch.float64), None, ones, ones)
-    model.use(torch.float32)
+    model.network_to(torch.float32)
     trainer = Trainer(
         model,
         table,

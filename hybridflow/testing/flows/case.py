@@ -74,10 +74,17 @@ class FlowCase(Case[Transform]):
         """Build the flow for rows of a few features with a context."""
         return self.spec.build(event_on(self.kind, self.features, CONTEXT), config)
 
-    def sized(self, features: int, context: int = 0, *, moved: bool = True) -> Transform:
+    def sized(
+        self,
+        features: int,
+        context: int = 0,
+        *,
+        moved: bool = True,
+        config: Config | None = None,
+    ) -> Transform:
         """Return a flow for rows of some size: as built, or started and moved from there."""
         event = event_on(self.kind, features, context)
-        flow = built(lambda: self.spec.build(event, self.spec.config()))
+        flow = built(lambda: self.spec.build(event, config or self.spec.config()))
         if moved:
             self.initialize(flow, self.sized_inputs(TRAINING_ROWS, features, context, 7), None)
             perturb(flow)
