@@ -2,7 +2,7 @@
 
 Recorded operation by operation, a spline keeps dozens of tensors for the way back and
 spends most of its time moving them. Here the forward pass keeps the masses of the
-bins and eleven numbers per value, from which the backward pass computes the rest.
+bins and eleven more numbers per value, from which the backward pass computes the rest.
 """
 
 from __future__ import annotations
