@@ -156,7 +156,7 @@ class Laplace(LocationScale):
     deviation = math.sqrt(2)
 
     def standard_log_prob(self, t: Tensor) -> Tensor:
-        """Return -|t| - log 2."""
+        """Return ``-abs(t) - log 2``."""
         return -t.abs() - math.log(2)
 
     def standard_draws(self, n: int, generator: torch.Generator | None) -> Tensor:
