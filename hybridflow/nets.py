@@ -64,6 +64,32 @@ def checked_context(context: Tensor | None, width: int) -> Tensor | None:
     return context
 
 
+@torch.no_grad()
+def start(weight: Tensor, read: int | Tensor) -> None:
+    r"""Draw the weights of a hidden layer so that its units vary as much as what they read.
+
+    .. math:: w \sim U(-\sqrt{3 / k}, \sqrt{3 / k})
+
+    where k inputs are read: a variance of 1/k. With torch's own start, a third of that,
+    a conditioner hardly depends on its input for the first hundreds of steps; with He's,
+    twice that, flows of many columns fit the noise of few rows.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (units, inputs)
+        Overwritten.
+    read : int or Tensor of shape (units, 1)
+        How many of its inputs a unit reads.
+
+    References
+    ----------
+    Yann LeCun, Leon Bottou, Genevieve B. Orr, Klaus-Robert Müller. Efficient
+    BackProp. 1998.
+    """
+    weight.uniform_(-1, 1)
+    weight *= (3 / torch.as_tensor(read).clamp(min=1)).sqrt().to(weight)
+
+
 class MLP(nn.Module):
     r"""A multilayer perceptron with SiLU units whose output starts at zero.
 
@@ -71,8 +97,9 @@ class MLP(nn.Module):
         h_{l+1} = \mathrm{SiLU}(W_l h_l + b_l), \qquad f(x, c) = W_L h_L + b_L
 
     with :math:`W_L = 0, b_L = 0` at the start, so that a transform which is
-    the identity at zero parameters starts as the identity. With neither input
-    nor context it is a learned constant.
+    the identity at zero parameters starts as the identity; the hidden weights
+    begin as `start` draws them. With neither input nor context it is a learned
+    constant.
 
     Parameters
     ----------
@@ -109,6 +136,8 @@ class MLP(nn.Module):
         # Without an input, hidden units would only hold another constant.
         widths = () if self.constant else (in_features + context_features, *hidden)
         self.hidden = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        for layer in cast("Iterable[nn.Linear]", self.hidden):
+            start(layer.weight, layer.in_features)
         self.weight = nn.Parameter(torch.zeros(out_features, widths[-1])) if widths else None
         self.bias = nn.Parameter(torch.zeros(out_features))
 

@@ -188,7 +188,7 @@ def test_the_pathwise_gradient_is_that_of_finite_differences(spec: FlowSpec, wid
     rows = torch.randn(200, 3, dtype=torch.float64)
     contexts = torch.randn(200, width, dtype=torch.float64) if width else None
     flow.initialize(rows, contexts)
-    perturb(flow, 0.1)
+    perturb(flow, 0.05)
     model = model_of(flow, StudentT(3), 3, width)
     context = torch.randn(20, width, dtype=torch.float64) if width else None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
 from hybridflow.errors import ConfigError
-from hybridflow.nets import checked_context, squash
+from hybridflow.nets import checked_context, squash, start
 
 
 class MaskedMLP(nn.Module):
@@ -87,6 +87,7 @@ class MaskedMLP(nn.Module):
         for layer, (before, after) in enumerate(pairwise(degrees)):
             mask = (after[:, None] >= before[None, :]).to(self.weight.dtype)
             self.register_buffer(f"mask_{layer}", mask, persistent=False)
+            start(self.layers()[layer].weight, mask.sum(1, keepdim=True))
         reads = (degrees[0][:, None] > degrees[-1][None, :]).to(self.weight.dtype)
         self.register_buffer("mask_out", reads.repeat(n_parameters, 1), persistent=False)
 

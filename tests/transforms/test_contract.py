@@ -112,7 +112,7 @@ def case(
     if state == "perturbed":
         with torch.no_grad():
             for parameter in transform.parameters():
-                parameter += 0.2 * torch.randn_like(parameter)
+                parameter += 0.1 * torch.randn_like(parameter)
 
     def rows(n: int, scale: float) -> tuple[Tensor, Tensor | None]:
         x = scale * torch.randn(n, features, dtype=torch.float64)
