@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _PLAIN = (
     "likelihood_weight",
     "validation",
+    "calibration",
     "members",
     "class_weight",
     "contamination",

@@ -41,7 +41,7 @@ class Settings(Config):
         ``name`` and the parameters of a component; a string stands for a name.
     training : dict
         Fields of `hybridflow.TrainingConfig`.
-    likelihood_weight, validation, members, class_weight, contamination, device, dtype, seed
+    likelihood_weight, validation, calibration, members, class_weight, contamination, device, dtype, seed
         As the parameters of the estimators (``seed`` is ``random_state``); None
         for their defaults.
     """
@@ -58,6 +58,7 @@ class Settings(Config):
     training: dict[str, Any] = Field(default_factory=dict)
     likelihood_weight: float | None = None
     validation: float | None = None
+    calibration: float | None = None
     members: int | None = None
     class_weight: Literal["balanced"] | None = None
     contamination: float | Literal["auto"] | None = None

@@ -34,7 +34,7 @@ from hybridflow.estimators.parameters import (
     check_members,
     check_seed,
 )
-from hybridflow.estimators.splits import check_share, held_out_rows
+from hybridflow.estimators.splits import Roles, assign_roles
 from hybridflow.estimators.weights import count_rows
 from hybridflow.exactness import AUDITED, audit_models
 from hybridflow.likelihoods.base import TargetBatch
@@ -66,6 +66,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     columns: Mapping[str | int, Real | Positive | Interval | Circle] | None
     training: TrainingConfig | None
     validation: Any
+    calibration: Any
     members: int
     device: str
     dtype: str
@@ -209,17 +210,17 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if targets is not None:
             _check_targets(blueprint, registry, targets)
         small = len(distinct_rows(values[used])) <= SMALL
-        if small and isinstance(self.validation, float):
-            check_share(self.validation)
-            held = [np.empty(0, dtype=np.intp)] * members
-        elif isinstance(self.validation, float):
-            kept = None if codes is None else codes[used]
-            held = [
-                used[rows]
-                for rows in held_out_rows(self.validation, len(used), members, rng, codes=kept)
-            ]
-        else:
-            held = held_out_rows(self.validation, len(values), members, rng, codes=codes)
+        roles = assign_roles(
+            self.validation,
+            self.calibration,
+            used,
+            len(values),
+            members,
+            rng,
+            codes=codes,
+            small=small,
+        )
+        training_rows = np.setdiff1d(used, roles.calibration)
         rows = Rows(
             torch.as_tensor(values[:, schema.kept]).to(device),
             None if targets is None else targets.to(device),
@@ -229,13 +230,13 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         dtype = check_dtype(self.dtype, small=small)
         weight_of_density = self._likelihood_weight()
         models, histories, interrupted = [], [], False
-        for positions in held:
+        for positions in roles.held:
             model, state = fit_member(
                 blueprint,
                 registry,
                 rows,
-                torch.as_tensor(np.setdiff1d(used, positions)),
-                torch.as_tensor(np.intersect1d(used, positions)),
+                torch.as_tensor(np.setdiff1d(training_rows, positions)),
+                torch.as_tensor(positions),
                 training,
                 likelihood_weight=weight_of_density,
                 seed=int(rng.randint(np.iinfo(np.int32).max)),
@@ -256,14 +257,12 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.models_, self.histories_, self.interrupted_ = models, histories, interrupted
         self.audit_ = found
         self._n_features_out = len(schema.kept)
-        self._after_fit(values, weight, held)
+        self._after_fit(rows, roles)
         if self.interrupted_ and training.on_interrupt == "raise":
             raise KeyboardInterrupt
 
-    def _after_fit(
-        self, values: Matrix, weight: NDArray[np.float64], held: list[NDArray[np.intp]]
-    ) -> None:
-        """Set what an estimator derives from its fitted members."""
+    def _after_fit(self, rows: Rows, roles: Roles) -> None:
+        """Set what an estimator derives from its fitted members and the rows by their roles."""
 
     def _likelihood_weight(self) -> float:
         return check_likelihood_weight(self.likelihood_weight)
@@ -306,12 +305,14 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self._log_score(self._read(X))
 
     def _log_score(self, x: torch.Tensor) -> NDArray[np.float64]:
+        each = self._log_scores(x)
+        return np.asarray(np.logaddexp.reduce(each, axis=0) - math.log(len(each)))
+
+    def _log_scores(self, x: torch.Tensor) -> NDArray[np.float64]:
+        """Return the score of each row by each member, shape (members, n)."""
         with torch.no_grad():
-            mean = self.models_[0].log_score(x)
-            for count, model in enumerate(self.models_[1:], start=1):
-                share = math.log(count / (count + 1))
-                mean = torch.logaddexp(mean + share, model.log_score(x) - math.log(count + 1))
-        return np.asarray(mean.cpu().numpy(), dtype=np.float64)
+            each = [model.log_score(x).cpu().numpy() for model in self.models_]
+        return np.asarray(each, dtype=np.float64)
 
     def transform(self, X: Any) -> NDArray[np.float64]:
         """Return the latent z of each row, by the first member.

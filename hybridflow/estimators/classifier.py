@@ -58,6 +58,10 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         Rows held out for early stopping: a share of every class, the first
         split of a splitter, or positions. Tables of up to 200 distinct rows
         hold out no share.
+    calibration : "auto", float, splitter, array of int or None, default="auto"
+        Rows that no member sees, for what is calibrated: given as `validation`
+        is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
+        more; smaller ones calibrate each member on its own held-out rows.
     members : int, default=1
         Models with different held-out rows, mixed uniformly.
     class_weight : dict, "balanced" or None, default=None
@@ -118,6 +122,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
+        calibration: Any = "auto",
         members: int = 1,
         class_weight: Mapping[Any, float] | str | None = None,
         unlabeled: Any = None,
@@ -134,6 +139,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation
+        self.calibration = calibration
         self.members = members
         self.class_weight = class_weight
         self.unlabeled = unlabeled

@@ -38,6 +38,10 @@ class FlowDensity(DensityMixin, FlowEstimator):
         Rows held out for early stopping: a share, the first split of a
         splitter, or positions. Tables of up to 200 distinct rows hold out no
         share.
+    calibration : "auto", float, splitter, array of int or None, default="auto"
+        Rows that no member sees, for what is calibrated: given as `validation`
+        is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
+        more; smaller ones calibrate each member on its own held-out rows.
     members : int, default=1
         Models with different held-out rows, mixed uniformly.
     device : str, default="cpu"
@@ -86,6 +90,7 @@ class FlowDensity(DensityMixin, FlowEstimator):
         columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
+        calibration: Any = "auto",
         members: int = 1,
         device: str = "cpu",
         dtype: str = "auto",
@@ -98,6 +103,7 @@ class FlowDensity(DensityMixin, FlowEstimator):
         self.columns = columns
         self.training = training
         self.validation = validation
+        self.calibration = calibration
         self.members = members
         self.device = device
         self.dtype = dtype

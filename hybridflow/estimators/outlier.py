@@ -10,10 +10,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import OutlierMixin
 
+from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import ConfigError
 from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.splits import Roles
 from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
 from hybridflow.specs import Circle, Interval, Positive, Real
@@ -45,6 +47,10 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         Rows held out for early stopping and the offset: a share, the first
         split of a splitter, or positions. Tables of up to 200 distinct rows
         hold out no share; the offset then comes from the training rows.
+    calibration : "auto", float, splitter, array of int or None, default="auto"
+        Rows that no member sees, for what is calibrated: given as `validation`
+        is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
+        more; smaller ones calibrate each member on its own held-out rows.
     members : int, default=1
         Models with different held-out rows, mixed uniformly.
     device : str, default="cpu"
@@ -93,6 +99,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         contamination: str | float = "auto",
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
+        calibration: Any = "auto",
         members: int = 1,
         device: str = "cpu",
         dtype: str = "auto",
@@ -106,6 +113,7 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
         self.contamination = contamination
         self.training = training
         self.validation = validation
+        self.calibration = calibration
         self.members = members
         self.device = device
         self.dtype = dtype
@@ -160,16 +168,14 @@ class FlowOutlierDetector(OutlierMixin, FlowEstimator):
             )
         return self
 
-    def _after_fit(
-        self, values: NDArray[np.float64], weight: NDArray[np.float64], held: list[NDArray[np.intp]]
-    ) -> None:
+    def _after_fit(self, rows: Rows, roles: Roles) -> None:
         automatic = self.contamination == "auto"
-        outside = np.unique(np.concatenate(held)) if automatic else np.empty(0, dtype=np.intp)
-        rows = outside if len(outside) else np.flatnonzero(weight > 0)
-        kept = torch.as_tensor(values[rows][:, self.schema_.kept])
-        scores = self._log_score(kept.to(self.models_[0].step.device))
+        outside = np.unique(np.concatenate([*roles.held, roles.calibration]))
+        if not (automatic and len(outside)):
+            outside = np.flatnonzero(rows.weight.cpu().numpy() > 0)
+        chosen = rows[torch.as_tensor(outside).to(rows.x.device)]
         level = 0.05 if automatic else float(self.contamination)
-        self.offset_ = _threshold(scores, weight[rows], level)
+        self.offset_ = _threshold(self._log_score(chosen.x), chosen.weight.cpu().numpy(), level)
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return log p(x) - offset of each row, shape (n,); negative for outliers."""

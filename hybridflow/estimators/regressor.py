@@ -61,6 +61,10 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         Rows held out for early stopping: a share, the first split of a
         splitter, or positions. Tables of up to 200 distinct rows hold out no
         share.
+    calibration : "auto", float, splitter, array of int or None, default="auto"
+        Rows that no member sees, for what is calibrated: given as `validation`
+        is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
+        more; smaller ones calibrate each member on its own held-out rows.
     members : int, default=1
         Models with different held-out rows, mixed uniformly.
     device : str, default="cpu"
@@ -115,6 +119,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
+        calibration: Any = "auto",
         members: int = 1,
         device: str = "cpu",
         dtype: str = "auto",
@@ -129,6 +134,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation
+        self.calibration = calibration
         self.members = members
         self.device = device
         self.dtype = dtype
@@ -201,12 +207,17 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         """
         return self._law(self._read(X))
 
-    def _law(self, x: torch.Tensor) -> Law:
+    def _laws(self, x: torch.Tensor) -> list[Law]:
+        """Return the laws of each member."""
         laws = []
         with torch.no_grad():
             for model in self.models_:
                 assert model.head is not None
                 laws.append(model.head.law(model.eta(x)))
+        return laws
+
+    def _law(self, x: torch.Tensor) -> Law:
+        laws = self._laws(x)
         return laws[0] if len(laws) == 1 else MixtureLaw(laws)
 
     def score_joint(self, X: Any, y: Any) -> NDArray[np.float64]:
