@@ -120,6 +120,10 @@ class ConstantTargetWarning(HybridFlowWarning):
     """The regression target holds one value."""
 
 
+class UncalibratedWarning(HybridFlowWarning):
+    """Too few rows were held out for the coverage asked for: the answer is everything."""
+
+
 class NonIntegerCountWarning(HybridFlowWarning):
     """A count likelihood was given values that are not whole numbers."""
 

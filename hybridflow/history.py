@@ -38,6 +38,13 @@ class TrainingConfig(Config):
         (n / D / settled)³, the learning rate by no less than 0.01.
     clip : float, default=1.0
         Largest norm of the gradient.
+    noise : float, optional
+        Standard deviation of the Gaussian noise that the density term sees on
+        each column in training, in those of the column: what is learned is the
+        density of rows blurred so far, which tells the unusual from the usual
+        better, and fits the usual worse. The task term and every answer see
+        rows as they are. None leaves it to the estimator: 0.1 to 0.4 by the flow
+        in `FlowOutlierDetector`, else no noise.
     evaluations : int, default=40
         Evaluations on the held-out rows, evenly spread.
     patience : int, default=12
@@ -66,6 +73,7 @@ class TrainingConfig(Config):
     weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
     settled: Annotated[float, Field(gt=0), Float(10, 1000, log=True)] = 100.0
     clip: Annotated[float, Field(gt=0)] = 1.0
+    noise: Annotated[float, Field(ge=0)] | None = None
     evaluations: Annotated[int, Field(ge=1)] = 40
     patience: Annotated[int, Field(ge=1)] = 12
     memory: Memory = "plain"

@@ -17,7 +17,7 @@ from hybridflow.errors import PluginContractError
 from hybridflow.likelihoods.base import Head
 from hybridflow.specs import Event, Positive
 from hybridflow.transforms.base import Transform
-from hybridflow.transforms.circular import CircleFeatures
+from hybridflow.transforms.circular import CircleFeatures, wrap
 
 _CELLS = 2**20  # rows times columns that one pass holds; bounds memory, not results
 _INSIDE = 1e-9  # share of a cell that its noise keeps away from a bound of the support
@@ -159,6 +159,14 @@ class HybridModel(nn.Module):
         if not self.bounded:
             return noisy
         return torch.minimum(torch.maximum(noisy, self.lowest), self.highest)
+
+    def smooth(self, standard: Tensor, noise: Tensor) -> Tensor:
+        """Return rows behind the preprocessing with noise added, on circles around them."""
+        noisy = standard + noise
+        circles = self.event.circles
+        if not circles:
+            return noisy
+        return noisy.index_copy(1, torch.tensor(circles, device=noisy.device), wrap(noisy[:, circles]))
 
     def log_score(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the score of each row, shape (n,): masses for tied columns, densities else."""

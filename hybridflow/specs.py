@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Inverse = Literal["exact", "iterative", "none"]
 LogDet = Literal["exact", "estimated"]
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "multi-label"]
 
 
 class Real(Config):
@@ -212,12 +212,16 @@ class Target(Config):
 
     Parameters
     ----------
-    kind : {"classification", "regression"}
-        Labels or numbers.
+    kind : {"classification", "regression", "multi-label"}
+        One label per row, numbers, or any number of labels per row.
     names : tuple of str
-        Names of the outputs.
+        Names of the outputs; of several labels, one per label.
     classes : tuple of str, int, float or bool
-        The labels, sorted; empty for a regression.
+        The labels, sorted; empty for a regression; the positions 0, 1, ... of
+        several labels.
+    order : tuple of int, default=()
+        Positions in `classes` from the lowest class to the highest, if y says
+        so; empty where they are sorted that way.
     location, scale : tuple of float
         Weighted mean and standard deviation of each output (0 and 1 for
         labels): heads work on ``(y - location) / scale`` and report in the
@@ -225,6 +229,9 @@ class Target(Config):
     step : float, default=0
         The gap of a target that lies on a lattice (1 for whole numbers), which
         is scored as a mass; 0 for a continuous one, scored as a density.
+    steps : tuple of float, default=()
+        The gap of each of several outputs, 0 for continuous ones; empty where
+        all have the gap `step`.
 
     Examples
     --------
@@ -238,9 +245,11 @@ class Target(Config):
     kind: Task
     names: tuple[str, ...] = ("y",)
     classes: tuple[bool | int | float | str, ...] = ()
+    order: tuple[int, ...] = ()
     location: tuple[float, ...] = (0.0,)
     scale: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     step: Annotated[float, Field(ge=0)] = 0.0
+    steps: tuple[Annotated[float, Field(ge=0)], ...] = ()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -251,7 +260,38 @@ class Target(Config):
             )
         if self.kind == "regression" and self.classes:
             raise ValueError(f"a regression has no classes, got {self.classes}")
+        if self.order and sorted(self.order) != list(range(len(self.classes))):
+            raise ValueError(
+                f"order names each of the {len(self.classes)} classes once, got {self.order}"
+            )
+        if self.steps and len(self.steps) != len(self.names):
+            raise ValueError(
+                f"steps need one entry per output, got {len(self.steps)} for {len(self.names)}"
+            )
         return self
+
+    def output(self, i: int) -> Target:
+        """Return what one of several outputs is, alone.
+
+        Parameters
+        ----------
+        i : int
+            Position of the output, from 0.
+
+        Examples
+        --------
+        >>> from hybridflow import Target
+        >>> both = Target(kind="regression", names=("a", "b"), location=(0, 5), scale=(1, 2))
+        >>> both.output(1).location
+        (5.0,)
+        """
+        return self.replace(
+            names=(self.names[i],),
+            location=(self.location[i],),
+            scale=(self.scale[i],),
+            step=self.steps[i] if self.steps else self.step,
+            steps=(),
+        )
 
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -410,12 +450,14 @@ class HeadSpec:
     ----------
     name, summary, config, onnx, reference
         As in `FlowSpec`.
-    tasks : tuple of {"classification", "regression"}
+    tasks : tuple of {"classification", "regression", "multi-label"}
         Kinds of target that it predicts.
     build : callable
         ``build(event, target, base, config) -> Head``.
     requires_base : str or None
         Name of the one base that it reads, if it does.
+    max_classes : int or None
+        Most classes that it tells apart, if there is a limit.
 
     Raises
     ------
@@ -442,6 +484,7 @@ class HeadSpec:
     requires_base: str | None = None
     onnx: bool = True
     reference: str = ""
+    max_classes: int | None = None
 
     def __post_init__(self) -> None:
         _check(self)

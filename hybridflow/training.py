@@ -29,6 +29,7 @@ from hybridflow.transforms.compose import Compose, Memory
 
 __all__ = ["History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
+_TINY = 1e-9  # keeps Gaussian noise finite
 _LEAST_SHARE = 0.01  # of the learning rate that a flow beside a head keeps on any table
 
 
@@ -107,6 +108,8 @@ class Trainer:
             None if self.levels is None else levels(checked.x),
             torch.Generator().manual_seed(seed),
         )
+        self.keyed = keyed
+        self.check_smoothing = self.draw_smoothing(checked, torch.Generator().manual_seed(seed + 1))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         fused = device.type in ("cpu", "cuda") and bool(self.parameters)
         self.optimizer = (
@@ -188,7 +191,9 @@ class Trainer:
         batch = self.rows if self.full else self.rows[self.batches.draw()]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        task, density = self.losses(batch, self.draw_noise(batch, self.levels, self.generator))
+        noise = self.draw_noise(batch, self.levels, self.generator)
+        smoothing = self.draw_smoothing(batch, self.generator)
+        task, density = self.losses(batch, noise, smoothing)
         loss = self.density_scale * density if task is None else task + self.density_scale * density
         torch.autograd.backward(loss)
         norm = gradient_norm(self.parameters)
@@ -230,7 +235,9 @@ class Trainer:
             share = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.state.steps - warm)))
         return self.config.learning_rate * self.state.factor * share
 
-    def losses(self, rows: Rows, noise: Tensor | None) -> tuple[Tensor | None, Tensor]:
+    def losses(
+        self, rows: Rows, noise: Tensor | None, smoothing: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor]:
         """Return the task term (None without labels) and the density term before λ / D.
 
         Where cells are noised, both views go through the flow as one batch.
@@ -240,8 +247,13 @@ class Trainer:
         if noise is not None:
             noisy = model.dequantise(x, noise)
             x = noisy if model.head is None else torch.cat([x, noisy])
-        z, ladj = model.latent(x)
-        log_density = model.base.log_prob(z[-n:]).double() + ladj[-n:]
+        standard, outer = model.preprocess(x)
+        if smoothing is not None:
+            seen = model.smooth(standard[-n:], smoothing)
+            standard = seen if model.head is None else torch.cat([standard[:n], seen])
+            outer = outer if len(outer) == len(standard) else outer.repeat(2)
+        z, inner = model.flow(standard.to(model.dtype))
+        log_density = model.base.log_prob(z[-n:]).double() + (outer + inner.double())[-n:]
         density = -(rows.weight * log_density).sum() / rows.weight.sum()
         if model.head is None or targets is None:
             return None, density
@@ -260,6 +272,18 @@ class Trainer:
         if not self.model.noised:
             return None
         return uniform_noise(generator, rows) if levels is None else keyed_noise(generator, levels)
+
+    def draw_smoothing(self, rows: Rows, generator: torch.Generator) -> Tensor | None:
+        """Return the Gaussian noise of `TrainingConfig.noise`, None if there is none.
+
+        It is keyed as other noise is.
+        """
+        if not self.config.noise:
+            return None
+        uniform = (
+            keyed_noise(generator, levels(rows.x)) if self.keyed else uniform_noise(generator, rows)
+        )
+        return self.config.noise * torch.special.ndtri(uniform.clamp(_TINY, 1 - _TINY))
 
     def skip_step(self) -> None:
         """Leave weights and optimiser as they were; after five in a row go back to the best."""
@@ -285,7 +309,7 @@ class Trainer:
         state = self.state
         rows = self.held_out or self.rows
         self.model.eval()
-        task, density = self.losses(rows, self.check_noise)
+        task, density = self.losses(rows, self.check_noise, self.check_smoothing)
         value = self.density_scale * float(density) + (0.0 if task is None else float(task))
         if not math.isfinite(value):
             return

@@ -33,6 +33,13 @@ def test_quickstart(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_plots(tmp_path):
+    out = run(tmp_path, str(ROOT / "examples" / "plots.py"), "pictures")
+    written = sorted((tmp_path / "pictures").iterdir())
+    assert out.count("wrote") == len(written) == 8
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
 @pytest.mark.slow
 def test_demo_runs_twice(tmp_path):
     arguments = (str(ROOT / "examples" / "demo.py"), "--rows", "1000", "--steps", "30")

@@ -37,7 +37,7 @@ from hybridflow.estimators.parameters import (
 from hybridflow.estimators.splits import Roles, assign_roles
 from hybridflow.estimators.weights import count_rows
 from hybridflow.exactness import AUDITED, audit_models
-from hybridflow.likelihoods.base import TargetBatch
+from hybridflow.likelihoods.base import TargetBatch, refuse_censored
 from hybridflow.model import HybridModel
 from hybridflow.registry import Kind, Registry, default_registry
 from hybridflow.specs import Circle, Interval, Positive, Real, Target
@@ -203,10 +203,11 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         blueprint = Blueprint(
             schema=schema,
             target=target,
-            flow=registry.resolve("flow", self.flow)[1],
+            flow=self._config("flow"),
             base=registry.resolve("base", self.base)[1],
             head=None if head is None else registry.resolve("head", head)[1],
         )
+        blueprint = self._planned(blueprint)
         if targets is not None:
             _check_targets(blueprint, registry, targets)
         small = len(distinct_rows(values[used])) <= SMALL
@@ -230,14 +231,15 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         dtype = check_dtype(self.dtype, small=small)
         weight_of_density = self._likelihood_weight()
         models, histories, interrupted = [], [], False
-        for positions in roles.held:
+        for member, positions in enumerate(roles.held):
+            plan = blueprint.of(member)
             model, state = fit_member(
-                blueprint,
+                plan,
                 registry,
                 rows,
                 torch.as_tensor(np.setdiff1d(training_rows, positions)),
                 torch.as_tensor(positions),
-                training,
+                self._training_for(plan),
                 likelihood_weight=weight_of_density,
                 seed=int(rng.randint(np.iinfo(np.int32).max)),
                 dtype=dtype,
@@ -260,6 +262,16 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self._after_fit(rows, roles)
         if self.interrupted_ and training.on_interrupt == "raise":
             raise KeyboardInterrupt
+
+    def _planned(self, blueprint: Blueprint) -> Blueprint:
+        """Return what the members are built from, given what the parameters say."""
+        return blueprint
+
+    def _training_for(self, blueprint: Blueprint) -> TrainingConfig:
+        """Return how one member is trained."""
+        training = self._config("training")
+        assert isinstance(training, TrainingConfig)
+        return training
 
     def _after_fit(self, rows: Rows, roles: Roles) -> None:
         """Set what an estimator derives from its fitted members and the rows by their roles."""
@@ -447,6 +459,7 @@ def _check_targets(blueprint: Blueprint, registry: Registry, targets: TargetBatc
     """Let the head say what is wrong with y, before anything is trained."""
     head = blueprint.build(registry, seed=0).head
     if head is not None:
+        refuse_censored(head, targets)
         head.check(targets)
 
 

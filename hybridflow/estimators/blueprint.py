@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,6 +29,7 @@ from hybridflow.transforms import (
     Transform,
 )
 
+_FEWEST_STEPS = 2.0  # of a tied column, in one deviation
 _ANGLE = Circle(period=2 * math.pi)
 
 
@@ -44,6 +45,10 @@ class Blueprint:
         What y is; None for a density.
     flow, base : Config
     head : Config or None
+    bend : bool, default=True
+        Whether real columns are bent to a normal behind the standardising.
+    others : tuple of Config, default=()
+        Flows that later members take in turn with `flow`, where they differ.
     """
 
     schema: Schema
@@ -51,6 +56,13 @@ class Blueprint:
     flow: Config
     base: Config
     head: Config | None
+    bend: bool = True
+    others: tuple[Config, ...] = ()
+
+    def of(self, member: int) -> Blueprint:
+        """Return the blueprint of one member."""
+        flows = (self.flow, *self.others)
+        return replace(self, flow=flows[member % len(flows)], others=())
 
     @property
     def event(self) -> Event:
@@ -101,7 +113,7 @@ class Blueprint:
                 head = head_spec.build(read, target, base, self.head)
             model = HybridModel(
                 event,
-                preprocessing(columns),
+                preprocessing(columns, bend=self.bend),
                 self._build_flow(latent, registry),
                 base,
                 head,
@@ -163,12 +175,23 @@ def flows_for(kinds: frozenset[str], registry: Registry) -> list[str]:
     return [name for name in at_hand if kinds <= set(registry.resolve("flow", name)[0].supports)]
 
 
-def preprocessing(columns: Sequence[Column]) -> Transform:
+def preprocessing(columns: Sequence[Column], *, bend: bool = True) -> Transform:
     """Return the layers that are fitted before the flow, one after the other.
 
     Positive columns and intervals become real ones. Real ones are standardised
-    and bent to a normal, circles become angles and are bent to lie evenly.
+    and, if `bend`, bent to a normal; circles become angles and are bent to lie evenly.
+    Without bending, a tied column that hardly ever leaves one value is not stretched
+    so far that a single step is many deviations.
     """
+
+    def usual(places: Sequence[int]) -> list[Transform]:
+        if bend:
+            return [Standardize(len(places)), Gaussianize(len(places))]
+        steps = [columns[i].step if columns[i].lattice else 0.0 for i in places]
+        plain = any(columns[i].support.kind != "real" for i in places)  # bounded: other units
+        least = None if plain else [_FEWEST_STEPS * step for step in steps]
+        return [Standardize(len(places), least)]
+
     features = len(columns)
     positive, interval, circle = (
         [i for i, column in enumerate(columns) if column.support.kind == kind]
@@ -185,10 +208,10 @@ def preprocessing(columns: Sequence[Column]) -> Transform:
         logit = IntervalToReal(low, high, [margins[i] for i in interval])
         layers.append(OnColumns(logit, interval, features))
     if not circle:
-        return Compose([*layers, Standardize(features), Gaussianize(features)])
+        return Compose([*layers, *usual(range(features))])
     straight = [i for i in range(features) if i not in circle]
     if straight:
-        normal = Compose([Standardize(len(straight)), Gaussianize(len(straight))])
+        normal = Compose(usual(straight))
         layers.append(OnColumns(normal, straight, features))
     supports = [columns[i].support for i in circle]
     angle = CircleToAngle([s.period for s in supports if isinstance(s, Circle)])

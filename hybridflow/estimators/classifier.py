@@ -10,10 +10,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 
+from hybridflow.calibration import tempered
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import InputError
-from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.answers import SetEstimator
+from hybridflow.estimators.indicators import (
+    indicator_target,
+    is_table,
+    log_probabilities,
+    probabilities,
+    read_indicators,
+)
+from hybridflow.estimators.outcomes import batch_of_outcomes, log_probability, read_one
 from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import (
@@ -24,13 +33,14 @@ from hybridflow.estimators.targets import (
     warn_if_reordered,
 )
 from hybridflow.estimators.weights import class_factors, read_weights
-from hybridflow.laws import CategoricalLaw
+from hybridflow.laws import CategoricalLaw, JointLaw, mixed
 from hybridflow.registry import Registry
 from hybridflow.specs import Circle, Interval, Positive, Real
+from hybridflow.table import Matrix
 from hybridflow.training import TrainingConfig
 
 
-class HybridClassifier(ClassifierMixin, FlowEstimator):
+class HybridClassifier(ClassifierMixin, SetEstimator):
     r"""A classifier that knows the density of its rows.
 
     A flow turns a row into a latent z with an exact density; a generalized
@@ -155,8 +165,9 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         Parameters
         ----------
         X : array-like of shape (n, d)
-        y : array-like of shape (n,)
-            Labels; rows where it is None or NaN train the density alone.
+        y : array-like of shape (n,) or (n, k)
+            Labels; rows where it is None or NaN train the density alone. With
+            ``head="multi-label"``, a column of 0 and 1 for each of k labels.
         sample_weight : array-like of shape (n,), optional
             Weight of each row, in both terms of the loss.
 
@@ -175,6 +186,8 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         """
         with self._alone():
             values, dtypes = self._read_training_table(X)
+            if is_table(y):
+                return self._fit_several(X, y, values, dtypes, sample_weight)
             labels = read_labels(y, len(values), self.unlabeled, type(self).__name__)
             warn_if_reordered(X, y)
             weight = read_weights(sample_weight, len(values))
@@ -200,36 +213,82 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             )
         return self
 
+    def _fit_several(
+        self,
+        X: Any,
+        y: Any,
+        values: Matrix,
+        dtypes: list[str],
+        sample_weight: ArrayLike | None,
+    ) -> Self:
+        """Fit on several labels per row."""
+        indicators = read_indicators(y, len(values), self.class_weight, type(self).__name__)
+        warn_if_reordered(X, y)
+        weight = read_weights(sample_weight, len(values))
+        if not (indicators.labelled & (weight > 0)).any():
+            raise InputError("no labelled row has a positive sample_weight")
+        self.classes_ = np.arange(len(indicators.names))
+        self.n_labeled_ = int(indicators.labelled.sum())
+        self._fit(
+            X,
+            values,
+            dtypes,
+            head=self.head,
+            target=indicator_target(indicators),
+            targets=batch_of_outcomes(indicators),
+            weight=weight,
+            task_weight=weight,
+            codes=None,
+        )
+        return self
+
+    @property
+    def _has_several(self) -> bool:
+        """Whether a row may have several labels."""
+        target = self.blueprint_.target
+        return target is not None and target.kind == "multi-label"
+
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each row, shape (n,)."""
-        probabilities = self.predict_proba(X)
-        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+        """Return the most probable label of each row, shape (n,).
+
+        Of several labels per row, 1 for those more probable than not, shape (n, k).
+        """
+        chances = self.predict_proba(X)
+        if self._has_several:
+            return np.asarray(chances > 0.5, dtype=np.int64)
+        return np.asarray(self.classes_[chances.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the class probabilities, shape (n, k), columns as in ``classes_``."""
+        """Return the class probabilities, shape (n, k), columns as in ``classes_``.
+
+        Of several labels per row, the probability of each; rows need not sum to 1.
+        """
         return self._probabilities(self._read(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of the class probabilities, shape (n, k)."""
         return self._log_probabilities(self._read(X))
 
-    def _laws(self, x: torch.Tensor) -> list[CategoricalLaw]:
-        laws = []
+    def _laws(self, x: torch.Tensor) -> list[CategoricalLaw | JointLaw]:
+        laws: list[CategoricalLaw | JointLaw] = []
         with torch.no_grad():
             for model in self.models_:
                 assert model.head is not None
                 law = model.head.law(model.eta(x))
-                assert isinstance(law, CategoricalLaw)
+                assert isinstance(law, CategoricalLaw | JointLaw)
                 laws.append(law)
         return laws
 
     def _probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
-        return np.asarray(np.mean([law.probabilities for law in self._laws(x)], axis=0))
+        if self.temperature_ != 1:
+            return np.exp(self._log_probabilities(x))
+        return np.asarray(np.mean([probabilities(law) for law in self._laws(x)], axis=0))
 
     def _log_probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
         """Return the logarithm of the mean over members, also where that itself underflows."""
-        logs = [law.log_probabilities for law in self._laws(x)]
-        return np.asarray(np.logaddexp.reduce(logs, axis=0) - np.log(len(logs)))
+        logs = [log_probabilities(law) for law in self._laws(x)]
+        mean = np.asarray(np.logaddexp.reduce(logs, axis=0) - np.log(len(logs)))
+        return tempered(mean, self.temperature_)
 
     def score_joint(self, X: Any, y: Any) -> NDArray[np.float64]:
         """Return log p(x, y) = log p(x) + log p(y | x) of each row, shape (n,), in nats.
@@ -240,6 +299,11 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             If y holds a label that was not seen in training.
         """
         density = self.score_samples(X)
+        if self._has_several:
+            indicators = read_indicators(y, len(density), None, type(self).__name__)
+            return np.asarray(
+                density + log_probability(mixed(self._laws(self._read(X))), indicators)
+            )
         labels = read_labels(y, len(density), None, type(self).__name__)
         known = self.classes_.tolist()
         unknown = [label for label in labels.classes.tolist() if label not in known]
@@ -259,7 +323,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         Parameters
         ----------
         n_samples : int, default=1
-        y : label, optional
+        y : label, or array of shape (k,) of 0 and 1, optional
             Draw rows of this label only, from p(x | y), exactly, by rejection.
         random_state : int, RandomState or None
 
@@ -267,8 +331,10 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         -------
         X : array or frame of shape (n_samples, d)
             In the container, names and types of the training table.
-        y : ndarray of shape (n_samples,)
+        y : ndarray of shape (n_samples,) or (n_samples, k)
         """
+        if self._has_several:
+            return self._sample_several(n_samples, y, random_state)
         if y is None:
             x, rng = self._draw(n_samples, random_state)
             edges = self._probabilities(x.to(self.models_[0].step.device)).cumsum(axis=1)
@@ -289,3 +355,29 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             codes = np.full(n_samples, code)
         values = self.schema_.expand(x.numpy())
         return self.schema_.frame(values), np.asarray(self.classes_[codes])
+
+    def _sample_several(
+        self, n_samples: int, y: Any, random_state: Any
+    ) -> tuple[Any, NDArray[np.int64]]:
+        """Draw rows with their several labels."""
+        device = self.models_[0].step.device
+        if y is None:
+            x, rng = self._draw(n_samples, random_state)
+            law = mixed(self._laws(x.to(device)))
+            draws = law.sample(1, np.random.default_rng(rng.randint(2**31 - 1)))[:, 0]
+        else:
+            self._draw(0, random_state)  # checks the arguments
+            target = self.blueprint_.target
+            assert target is not None
+            given = read_one(y, target)
+            x = sample_given(
+                lambda n, rng: self._draw(n, rng)[0],
+                lambda rows: mixed(self._laws(rows.to(device))).log_prob(
+                    np.broadcast_to(given, (len(rows), len(given)))
+                ),
+                n_samples,
+                check_seed(random_state),
+                bound=0.0,
+            )
+            draws = np.tile(given, (n_samples, 1))
+        return self.schema_.frame(self.schema_.expand(x.numpy())), draws.astype(np.int64)

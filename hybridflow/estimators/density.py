@@ -11,14 +11,14 @@ from sklearn.base import DensityMixin
 
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
-from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.novelty import NoveltyEstimator
 from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
 from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
-class FlowDensity(DensityMixin, FlowEstimator):
+class FlowDensity(DensityMixin, NoveltyEstimator):
     r"""The density of a table, exact, by a normalizing flow.
 
     .. math:: \log p(x) = \log p_{base}(z) + \log|\det dz/dx|, \qquad z = f(x)

@@ -12,6 +12,7 @@ from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
 from hybridflow.errors import TrainingDivergedError
 from hybridflow.estimators.blueprint import Blueprint
+from hybridflow.estimators.finishing import finish_head
 from hybridflow.model import HybridModel, check_contract
 from hybridflow.registry import Registry
 from hybridflow.training import Trainer, TrainingConfig, TrainingState
@@ -76,6 +77,7 @@ def fit_member(
     model.eval()
     model.flow.finish(((model.preprocess(mine.x)[0].to(dtype), None),), mine.weight)
     model.network_to(torch.float64)
+    finish_head(model, tame(model, mine))
     return model.requires_grad_(False), state
 
 

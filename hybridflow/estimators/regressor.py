@@ -12,25 +12,25 @@ from sklearn.base import RegressorMixin
 
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
-from hybridflow.errors import InputError
-from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.answers import IntervalEstimator
+from hybridflow.estimators.outcomes import (
+    batch_of_outcomes,
+    log_probability,
+    outcome_target,
+    read_one,
+    read_outcomes,
+)
 from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
-from hybridflow.estimators.targets import (
-    batch_of_numbers,
-    name_of,
-    read_numbers,
-    regression_target,
-    warn_if_reordered,
-)
+from hybridflow.estimators.targets import warn_if_reordered
 from hybridflow.estimators.weights import read_weights
-from hybridflow.laws import Law, MixtureLaw
+from hybridflow.laws import Law, mixed
 from hybridflow.registry import Registry
 from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
-class HybridRegressor(RegressorMixin, FlowEstimator):
+class HybridRegressor(RegressorMixin, IntervalEstimator):
     r"""A regressor that gives the whole law of y and knows the density of its rows.
 
     A flow turns a row into a latent z with an exact density; a generalized
@@ -148,8 +148,11 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         Parameters
         ----------
         X : array-like of shape (n, d)
-        y : array-like of shape (n,)
-            Numbers; rows where it is None or NaN train the density alone.
+        y : array-like of shape (n,) or (n, k), frame, or structured array
+            Numbers, of one output or several; rows where none is known train
+            the density alone. A boolean and a numeric column are an event and
+            its time, censored from the right where the event is false; columns
+            ``lower`` and ``upper`` are bounds of y.
         sample_weight : array-like of shape (n,), optional
             Weight of each row, in both terms of the loss.
 
@@ -168,21 +171,18 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         """
         with self._alone():
             values, dtypes = self._read_training_table(X)
-            numbers = read_numbers(y, len(values), type(self).__name__)
+            outcomes = read_outcomes(y, len(values), type(self).__name__)
             warn_if_reordered(X, y)
             weight = read_weights(sample_weight, len(values))
-            labelled = ~np.isnan(numbers)
-            if not (labelled & (weight > 0)).any():
-                raise InputError("no labelled row has a positive sample_weight")
-            self.n_labeled_ = int(labelled.sum())
-            target = regression_target(np.where(weight > 0, numbers, np.nan), weight)
+            target = outcome_target(outcomes, weight)
+            self.n_labeled_ = int(outcomes.labelled.sum())
             self._fit(
                 X,
                 values,
                 dtypes,
                 head=self.head,
-                target=target.replace(names=(name_of(y),)),
-                targets=batch_of_numbers(numbers),
+                target=target,
+                targets=batch_of_outcomes(outcomes),
                 weight=weight,
                 task_weight=weight,
                 codes=None,
@@ -190,7 +190,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return the expectation of y for each row, shape (n,), in the units of y."""
+        """Return the expectation of y for each row, shape (n,) or (n, k), in the units of y."""
         return self.predict_distribution(X).mean()
 
     def predict_distribution(self, X: Any) -> Law:
@@ -217,27 +217,26 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         return laws
 
     def _law(self, x: torch.Tensor) -> Law:
-        laws = self._laws(x)
-        return laws[0] if len(laws) == 1 else MixtureLaw(laws)
+        return mixed(self._laws(x))
 
     def score_joint(self, X: Any, y: Any) -> NDArray[np.float64]:
-        """Return log p(x, y) = log p(x) + log p(y | x) of each row, shape (n,), in nats."""
+        """Return log p(x, y) = log p(x) + log p(y | x) of each row, shape (n,), in nats.
+
+        Of a censored y it is the probability of what is known of it.
+        """
         density = self.score_samples(X)
-        numbers = read_numbers(y, len(density), type(self).__name__)
-        if np.isnan(numbers).any():
-            row = int(np.isnan(numbers).argmax())
-            raise InputError(f"Input y contains NaN, first at row {row}; every row needs a number")
-        return np.asarray(density + self.predict_distribution(X).log_prob(numbers))
+        outcomes = read_outcomes(y, len(density), type(self).__name__)
+        return np.asarray(density + log_probability(self.predict_distribution(X), outcomes))
 
     def sample(
-        self, n_samples: int = 1, *, y: float | None = None, random_state: Any = None
+        self, n_samples: int = 1, *, y: ArrayLike | None = None, random_state: Any = None
     ) -> tuple[Any, NDArray[np.float64]]:
         """Draw rows with their y from the model.
 
         Parameters
         ----------
         n_samples : int, default=1
-        y : float, optional
+        y : float, or array of shape (k,), optional
             Draw rows from p(x | y) only, by rejection: exactly where y is
             scored as a mass, in the limit of many proposals where as a density.
         random_state : int, RandomState or None
@@ -246,7 +245,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         -------
         X : array or frame of shape (n_samples, d)
             In the container, names and types of the training table.
-        y : ndarray of shape (n_samples,)
+        y : ndarray of shape (n_samples,) or (n_samples, k)
         """
         if y is None:
             x, rng = self._draw(n_samples, random_state)
@@ -255,15 +254,18 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
             numbers = np.asarray(draws[:, 0])
         else:
             self._draw(0, random_state)  # checks the arguments
-            if not (isinstance(y, int | float | np.number) and np.isfinite(y)):
-                raise InputError(f"y must be one finite number, got {y!r}")
-            assert self.blueprint_.target is not None
+            target = self.blueprint_.target
+            assert target is not None
+            given, k = read_one(y, target), len(target.names)
+            steps = target.steps or (target.step,)
             x = sample_given(
                 lambda n, rng: self._draw(n, rng)[0],
-                lambda rows: self._law(rows.to(self.models_[0].step.device)).log_prob(float(y)),
+                lambda rows: self._law(rows.to(self.models_[0].step.device)).log_prob(
+                    np.broadcast_to(given, (len(rows), k)) if k > 1 else given[0]
+                ),
                 n_samples,
                 check_seed(random_state),
-                bound=0.0 if self.blueprint_.target.step > 0 else None,
+                bound=0.0 if min(steps) > 0 else None,
             )
-            numbers = np.full(n_samples, float(y))
+            numbers = np.tile(given, (n_samples, 1)) if k > 1 else np.full(n_samples, given[0])
         return self.schema_.frame(self.schema_.expand(x.numpy())), numbers

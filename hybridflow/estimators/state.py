@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from hybridflow.calibration import Calibration, Fold
 from hybridflow.config import Config
 from hybridflow.errors import CorruptModelError
 from hybridflow.estimators import columns as columns_
+from hybridflow.estimators.answers import IntervalEstimator, SetEstimator
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.blueprint import Blueprint
+from hybridflow.estimators.novelty import NoveltyEstimator, RejectingEstimator
+from hybridflow.novelty import Novelty
 from hybridflow.registry import Kind, Registry, default_registry
 from hybridflow.specs import Target
 from hybridflow.table import Schema
@@ -49,15 +53,25 @@ def to_state(estimator: FlowEstimator) -> tuple[dict[str, Any], dict[str, Tensor
         "schema": blueprint.schema.model_dump(mode="json"),
         "target": None if blueprint.target is None else blueprint.target.model_dump(mode="json"),
         "members": len(estimator.models_),
+        "bend": blueprint.bend,
         "histories": [[r.model_dump(mode="json") for r in h] for h in estimator.histories_],
         "interrupted": estimator.interrupted_,
         "audit": None if estimator.audit_ is None else estimator.audit_.model_dump(mode="json"),
     }
+    if blueprint.others:
+        flows = [(registry.resolve("flow", c)[0].name, c) for c in blueprint.others]
+        document["others"] = [{"name": n, "config": c.model_dump(mode="json")} for n, c in flows]
     if hasattr(estimator, "classes_"):
         document["classes_dtype"] = estimator.classes_.dtype.str.replace("|O", "object")
     for name in ("n_labeled_", "offset_"):
         if hasattr(estimator, name):
             document[name] = getattr(estimator, name)
+    if isinstance(estimator, NoveltyEstimator) and estimator.novelty_ is not None:
+        document["novelty"] = estimator.novelty_.model_dump(mode="json")
+    if isinstance(estimator, RejectingEstimator):
+        document["rejection"] = [fold.model_dump(mode="json") for fold in estimator.rejection_]
+    if isinstance(estimator, IntervalEstimator | SetEstimator):
+        document["calibration"] = estimator.calibration_.model_dump(mode="json")
     tensors = {
         f"members.{i}.{name}": tensor.detach().cpu().contiguous()
         for i, model in enumerate(estimator.models_)
@@ -75,6 +89,10 @@ def blueprint_of(document: dict[str, Any], registry: Registry) -> Blueprint:
     flow, base = configs["flow"], configs["base"]
     if flow is None or base is None:
         raise CorruptModelError("the description names no flow or no base")
+    others = []
+    for component in document.get("others", []):
+        spec, _ = registry.resolve("flow", component["name"])
+        others.append(spec.config.from_json(component["config"]))
     target = document["target"]
     return Blueprint(
         schema=Schema.from_json(document["schema"]),
@@ -82,6 +100,8 @@ def blueprint_of(document: dict[str, Any], registry: Registry) -> Blueprint:
         flow=flow,
         base=base,
         head=configs["head"],
+        bend=document.get("bend", True),
+        others=tuple(others),
     )
 
 
@@ -101,7 +121,7 @@ def from_state(
     estimator.schema_ = blueprint.schema
     estimator.models_ = []
     for i in range(document["members"]):
-        model = blueprint.build(resolver, seed=0)
+        model = blueprint.of(i).build(resolver, seed=0)
         prefix = f"members.{i}."
         model.load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -111,6 +131,15 @@ def from_state(
     estimator.interrupted_ = document["interrupted"]
     found = document.get("audit")  # files from before there were audits have none
     estimator.audit_ = None if found is None else Audit.from_json(found)
+    if isinstance(estimator, NoveltyEstimator):
+        known = document.get("novelty")  # files from before novelty was calibrated have none
+        estimator.novelty_ = None if known is None else Novelty.from_json(known)
+    if isinstance(estimator, RejectingEstimator):
+        folds = document.get("rejection", [])
+        estimator.rejection_ = tuple(Fold.from_json(fold) for fold in folds)
+    if isinstance(estimator, IntervalEstimator | SetEstimator):
+        # Files from before there was calibration have none.
+        estimator.calibration_ = Calibration.from_json(document.get("calibration", {}))
     estimator.n_features_in_ = len(blueprint.schema.columns)
     estimator._n_features_out = len(blueprint.schema.kept)
     if blueprint.schema.named:

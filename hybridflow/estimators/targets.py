@@ -44,11 +44,15 @@ class Labels:
         Position in `classes`; 0 where unlabelled.
     labelled : ndarray of shape (n,)
         Boolean.
+    order : tuple of int
+        Positions in `classes` from the lowest class to the highest, where y is
+        an ordered pandas categorical or a polars Enum of another order; else empty.
     """
 
     classes: NDArray[Any]
     codes: NDArray[np.int64]
     labelled: NDArray[np.bool_]
+    order: tuple[int, ...] = ()
 
 
 def read_labels(y: Any, n: int, unlabelled: Any, name: str) -> Labels:
@@ -99,7 +103,7 @@ def read_labels(y: Any, n: int, unlabelled: Any, name: str) -> Labels:
     classes, inverse = np.unique(known, return_inverse=True)
     codes = np.zeros(n, dtype=np.int64)
     codes[labelled] = inverse
-    return Labels(classes, codes, labelled)
+    return Labels(classes, codes, labelled, _order(y, classes))
 
 
 def read_numbers(y: Any, n: int, name: str) -> NDArray[np.float64]:
@@ -157,7 +161,7 @@ def classification_target(labels: Labels) -> Target:
         label.decode("latin-1") if isinstance(label, bytes) else label
         for label in labels.classes.tolist()
     )
-    return Target(kind="classification", classes=classes)
+    return Target(kind="classification", classes=classes, order=labels.order)
 
 
 def regression_target(y: NDArray[np.float64], weight: NDArray[np.float64]) -> Target:
@@ -260,6 +264,21 @@ def _one_column(y: Any, n: int, name: str) -> NDArray[Any]:
             f"X has {n} rows, y has {len(array)}"
         )
     return array
+
+
+def _order(y: Any, classes: NDArray[Any]) -> tuple[int, ...]:
+    """Return the positions of the classes in the order that the type of y gives them."""
+    dtype = getattr(y, "dtype", None)
+    if nw.dependencies.is_polars_series(y):
+        dtype = nw.from_native(y, series_only=True).dtype
+        categories = dtype.categories if isinstance(dtype, nw.Enum) else ()
+    else:
+        categories = dtype.categories if getattr(dtype, "ordered", False) else ()
+    place = {category: i for i, category in enumerate(categories)}
+    known = [place.get(label) for label in classes.tolist()]
+    if None in known or known == sorted(known):
+        return ()
+    return tuple(int(i) for i in np.argsort(known))
 
 
 def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from hybridflow.specs import Event
 
 if TYPE_CHECKING:
     from hybridflow.likelihoods.base import Likelihood
+    from hybridflow.likelihoods.basis import Basis
     from hybridflow.likelihoods.head import GeneralizedLinear
 
 
@@ -36,12 +37,41 @@ class BasisConfig(Config):
     hidden_units: Annotated[int, Field(ge=1, le=65536), Int(32, 512, log=True)] = 128
 
 
+class CountConfig(BasisConfig):
+    """Base class of the settings of heads for counts.
+
+    Parameters
+    ----------
+    basis, hidden_units
+        As in `BasisConfig`.
+    exposure : str, optional
+        Name of the column that holds how long, how often or among how many a
+        row was counted: a positive number, to which the expected count is
+        proportional. It is no feature then.
+
+    Examples
+    --------
+    >>> from hybridflow.heads import CountConfig
+    >>> CountConfig(exposure="days").exposure
+    'days'
+    """
+
+    exposure: str | None = None
+
+
 def generalized_linear(
     event: Event, likelihood: Likelihood, config: BasisConfig
 ) -> GeneralizedLinear:
     """Build the head with the basis that the settings name."""
-    from hybridflow.likelihoods import GeneralizedLinear, HiddenBasis, LinearBasis
+    from hybridflow.likelihoods import GeneralizedLinear
+
+    return GeneralizedLinear(basis_of(event, config), likelihood)
+
+
+def basis_of(event: Event, config: BasisConfig) -> Basis:
+    """Build the basis that the settings name."""
+    from hybridflow.likelihoods import HiddenBasis, LinearBasis
 
     if config.basis == "identity":
-        return GeneralizedLinear(LinearBasis(event), likelihood)
-    return GeneralizedLinear(HiddenBasis(event, config.hidden_units), likelihood)
+        return LinearBasis(event)
+    return HiddenBasis(event, config.hidden_units)

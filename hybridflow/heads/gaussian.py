@@ -35,9 +35,11 @@ class GaussianHead(BasisConfig):
 
 def build(event: Event, target: Target, base: Base, config: GaussianHead) -> GeneralizedLinear:
     """Build the head for one event and target."""
-    from hybridflow.likelihoods import Gaussian
+    from hybridflow.likelihoods import Gaussian, each_output
 
-    return generalized_linear(event, Gaussian(target, per_row=config.spread == "row"), config)
+    per_row = config.spread == "row"
+    likelihood = each_output(target, lambda output: Gaussian(output, per_row=per_row))
+    return generalized_linear(event, likelihood, config)
 
 
 SPEC = HeadSpec(

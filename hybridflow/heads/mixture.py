@@ -37,9 +37,11 @@ class MixtureHead(BasisConfig):
 
 def build(event: Event, target: Target, base: Base, config: MixtureHead) -> GeneralizedLinear:
     """Build the head for one event and target."""
-    from hybridflow.likelihoods import MixtureOfGaussians
+    from hybridflow.likelihoods import MixtureOfGaussians, each_output
 
-    return generalized_linear(event, MixtureOfGaussians(target, config.components), config)
+    components = config.components
+    likelihood = each_output(target, lambda output: MixtureOfGaussians(output, components))
+    return generalized_linear(event, likelihood, config)
 
 
 SPEC = HeadSpec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hybridflow.heads.basis import BasisConfig, generalized_linear
+from hybridflow.heads.basis import CountConfig, generalized_linear
 from hybridflow.specs import Event, HeadSpec, Target
 
 if TYPE_CHECKING:
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from hybridflow.likelihoods import GeneralizedLinear
 
 
-class PoissonHead(BasisConfig):
+class PoissonHead(CountConfig):
     """Settings of the ``poisson`` head.
 
     Parameters
     ----------
-    basis, hidden_units
-        As in `BasisConfig`.
+    basis, hidden_units, exposure
+        As in `CountConfig`.
 
     Examples
     --------
     >>> from hybridflow.heads import PoissonHead
-    >>> PoissonHead(hidden_units=64)
-    PoissonHead(basis='hidden', hidden_units=64)
+    >>> PoissonHead(exposure="days")
+    PoissonHead(basis='hidden', hidden_units=128, exposure='days')
     """
 
 
 def build(event: Event, target: Target, base: Base, config: PoissonHead) -> GeneralizedLinear:
     """Build the head for one event and target."""
-    from hybridflow.likelihoods import Poisson
+    from hybridflow.likelihoods import Poisson, each_output
 
-    return generalized_linear(event, Poisson(target), config)
+    return generalized_linear(event, each_output(target, Poisson), config)
 
 
 SPEC = HeadSpec(

@@ -30,9 +30,9 @@ class StudentTHead(BasisConfig):
 
 def build(event: Event, target: Target, base: Base, config: StudentTHead) -> GeneralizedLinear:
     """Build the head for one event and target."""
-    from hybridflow.likelihoods import StudentT
+    from hybridflow.likelihoods import StudentT, each_output
 
-    return generalized_linear(event, StudentT(target), config)
+    return generalized_linear(event, each_output(target, StudentT), config)
 
 
 SPEC = HeadSpec(

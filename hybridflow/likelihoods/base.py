@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from hybridflow.errors import InputError
 from hybridflow.laws import Law
 
 
@@ -24,7 +25,10 @@ class TargetBatch:
     observed : Tensor of shape (n, k)
         Boolean.
     lower, upper : Tensor of shape (n, k), optional
-        Bounds of censored values.
+        Between which numbers each value lies: both are the value where it is
+        known exactly, `upper` is infinite where it is censored from the right.
+        Both or none are given; what stands in a cell that is not observed is
+        never read. `values` then holds a finite number in between.
     offset : Tensor of shape (n,), optional
         Logarithm of the exposure of a count.
 
@@ -64,6 +68,18 @@ class TargetBatch:
         """Rows with at least one observed value, boolean of shape (n,)."""
         return self.observed.any(-1)
 
+    @property
+    def censored(self) -> Tensor:
+        """Observed values that are known by their bounds only, boolean of shape (n, k)."""
+        if self.lower is None or self.upper is None:
+            return torch.zeros_like(self.observed)
+        return self.observed & (self.lower < self.upper)
+
+    def output(self, i: int) -> TargetBatch:
+        """Return the targets of one of several outputs; an exposure stays."""
+        only = replace(self, offset=None)._each(lambda part: part[:, i : i + 1])
+        return replace(only, offset=self.offset)
+
 
 class Head(nn.Module, ABC):
     """A generalized linear model on the latent, or on a basis of it.
@@ -71,6 +87,9 @@ class Head(nn.Module, ABC):
     ``head(z, context, offset)`` returns the linear predictor eta, `nll` scores
     targets under it in the units of y, `law` turns it into a distribution.
     """
+
+    takes_censored: bool = False
+    """Whether `nll` reads the bounds of censored targets."""
 
     @abstractmethod
     def forward(
@@ -95,6 +114,21 @@ class Head(nn.Module, ABC):
     ) -> None:
         """Set data-dependent parameters, once, from all labelled training rows."""
 
+    def finish(
+        self,
+        batches: Sequence[tuple[Tensor, Tensor | None, TargetBatch]],
+        weight: Tensor | None = None,
+    ) -> None:
+        """Complete a trained head, such as with a posterior of its weights; by default not.
+
+        Parameters
+        ----------
+        batches : sequence of (z, context, targets)
+            All labelled training rows, in parts; z as `forward` takes it.
+        weight : Tensor of shape (n,), optional
+            Of all rows, in the order of the batches; a weight counts rows.
+        """
+
     def check(self, targets: TargetBatch) -> None:
         """Raise for targets that the head cannot score; by default all are fine.
 
@@ -109,8 +143,10 @@ class Likelihood(nn.Module, ABC):
     """The random part of a generalized linear model: a family with its link.
 
     To write one, set `outputs` and define `nll` and `law`; `start` gives the
-    eta of the model without features, from which training starts. A family
-    with a log link that counts exposure sets `takes_offset`.
+    eta of the model without features, from which training starts, and
+    `initialize` the parameters that are not in eta. A family with a log link
+    that counts exposure sets `takes_offset`; the first column of its eta is
+    the logarithm of a rate, or `rates` says which columns are.
     """
 
     outputs: int
@@ -118,6 +154,12 @@ class Likelihood(nn.Module, ABC):
 
     takes_offset: bool = False
     """Whether the logarithm of an exposure may be added to eta."""
+
+    rates: tuple[int, ...] = (0,)
+    """Columns of eta that are logarithms of rates, which is where an exposure is added."""
+
+    takes_censored: bool = False
+    """Whether `nll` reads the bounds of censored targets."""
 
     @abstractmethod
     def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
@@ -131,6 +173,9 @@ class Likelihood(nn.Module, ABC):
     def start(self, targets: TargetBatch, weight: Tensor) -> Tensor:
         """Return the eta of shape (k,) that fits the targets without any feature."""
 
+    def initialize(self, targets: TargetBatch, weight: Tensor) -> None:
+        """Set the parameters that all rows share, such as a dispersion; by default none."""
+
     def check(self, targets: TargetBatch) -> None:
         """Raise for targets that the family cannot score; by default all are fine.
 
@@ -139,3 +184,19 @@ class Likelihood(nn.Module, ABC):
         InputError
             Which values, and where.
         """
+
+
+def refuse_censored(head: Head, targets: TargetBatch) -> None:
+    """Raise if targets are censored and the head does not read their bounds.
+
+    Raises
+    ------
+    InputError
+        How many values are censored, and where the first one is.
+    """
+    censored = targets.censored.any(1).nonzero()[:, 0]
+    if len(censored) and not head.takes_censored:
+        raise InputError(
+            f"y has {len(censored)} censored values, first at row {int(censored[0])}, which this "
+            "head would take for known ones: use head='weibull' or head='log-normal'"
+        )

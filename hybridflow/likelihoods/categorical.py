@@ -9,10 +9,8 @@ from hybridflow.densities.positive import softplus
 from hybridflow.errors import ConfigError
 from hybridflow.laws import CategoricalLaw
 from hybridflow.likelihoods.base import Likelihood, TargetBatch
+from hybridflow.likelihoods.classes import class_shares, nll_of_classes
 from hybridflow.specs import Target
-
-_SMOOTHING = 1e-3
-"""Share of a uniform law in the class frequencies that training starts from."""
 
 
 class Categorical(Likelihood):
@@ -61,11 +59,7 @@ class Categorical(Likelihood):
 
     def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
         """Return -log P(y | eta) of shape (n,), float64; 0 where unlabelled."""
-        observed = targets.observed[:, 0]
-        code = torch.where(observed, targets.values[:, 0], 0.0).to(torch.int64)
-        eta = torch.where(observed[:, None], eta, 0.0)
-        found = torch.gather(self.log_probabilities(eta), 1, code[:, None])[:, 0]
-        return torch.where(observed, -found, 0.0)
+        return nll_of_classes(self.log_probabilities, eta, targets)
 
     def law(self, eta: Tensor) -> CategoricalLaw:
         """Return the class probabilities."""
@@ -74,10 +68,5 @@ class Categorical(Likelihood):
 
     def start(self, targets: TargetBatch, weight: Tensor) -> Tensor:
         """Return the log-odds of the weighted class frequencies, slightly smoothed."""
-        observed = targets.observed[:, 0]
-        code = torch.where(observed, targets.values[:, 0], 0.0).to(torch.int64)
-        weight = torch.where(observed, weight.to(torch.float64), 0.0)
-        counts = weight.new_zeros(len(self.classes)).index_add(0, code, weight)
-        share = counts / counts.sum()
-        logs = torch.log((share + _SMOOTHING / len(share)) / (1 + _SMOOTHING))
+        logs = torch.log(class_shares(targets, weight, len(self.classes)))
         return logs[1:] - logs[:1] if self.outputs == 1 else logs - logs.mean()

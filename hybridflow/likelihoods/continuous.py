@@ -1,43 +1,23 @@
-"""What the likelihoods of real numbers share: units, missing targets, and lattices."""
+"""Likelihoods of real numbers with a smooth density, whose cells are found by quadrature."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hybridflow.densities.positive import inverse_softplus, softplus
-from hybridflow.errors import ConfigError
-from hybridflow.laws import Discretized, Law
-from hybridflow.likelihoods.base import Likelihood, TargetBatch
+from hybridflow.likelihoods.real_valued import RealValued
 from hybridflow.specs import Target
 
-_SMALLEST = 1e-3
-"""Floor of a spread, in standard deviations of y."""
 
-_CELL = 4.0
-"""Widest cell of a lattice, in units of the smallest spread."""
+class Continuous(RealValued):
+    r"""A likelihood with a smooth density on the real line.
 
-
-class Continuous(Likelihood):
-    r"""A likelihood with a density on the real line.
-
-    Families see :math:`v = (y - \mathrm{location}) / \mathrm{scale}`; what is
-    reported is in the units of y:
-
-    .. math:: -\log p(y) = -\log p(v) + \log \mathrm{scale}.
-
-    A target on a lattice of step s is scored by the mass of its cell, the
-    density integrated over it by Gauss-Legendre quadrature,
-
-    .. math:: -\log P(y) = -\log \int_{y - s/2}^{y + s/2} p(u)\,du,
-
-    which takes one density of any family and is accurate because no spread may
-    be smaller than a quarter of the cell: then a value that is known for sure
-    still has 95 % of the mass in its cell.
+    The mass of a cell is the density integrated over it by Gauss-Legendre
+    quadrature, which takes one density of any family and is accurate because no
+    spread may be smaller than a quarter of the cell.
 
     To write one, set `outputs` and define `log_density`, `continuous_law` and
     `standard_start`; `spread` is the link of a scale.
@@ -54,76 +34,12 @@ class Continuous(Likelihood):
     """
 
     def __init__(self, target: Target) -> None:
-        super().__init__()
-        if len(target.names) != 1:
-            raise ConfigError(
-                f"this head predicts one output, got {len(target.names)}: {list(target.names)}"
-            )
-        self.location, self.scale, self.step = target.location[0], target.scale[0], target.step
-        self.floor = max(_SMALLEST, self.step / self.scale / _CELL)
+        super().__init__(target)
         cell = self.step / self.scale / self.floor
         self._nodes, self._weights = np.polynomial.legendre.leggauss(math.ceil(8 + 3 * cell))
 
-    @abstractmethod
-    def log_density(self, v: Tensor, eta: Tensor) -> Tensor:
-        """Return the log-density of standardised targets.
-
-        Parameters
-        ----------
-        v : Tensor of shape (n, m)
-            Several values for every row, float64.
-        eta : Tensor of shape (n, k)
-            Float64.
-
-        Returns
-        -------
-        Tensor of shape (n, m)
-        """
-
-    @abstractmethod
-    def continuous_law(self, eta: Tensor) -> Law:
-        """Return the law of the density, in the units of y, from a detached float64 eta."""
-
-    @abstractmethod
-    def standard_start(self, mean: float, std: float) -> Tensor:
-        """Return the eta for standardised targets of this mean and standard deviation."""
-
-    def spread(self, raw: Tensor) -> Tensor:
-        """Return the positive scale that an output stands for, in standard deviations of y."""
-        return self.floor + softplus(raw)
-
-    def raw_spread(self, spread: float) -> float:
-        """Return the output that stands for a scale."""
-        return inverse_softplus(max(spread - self.floor, 1e-3))
-
-    def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
-        """Return -log p(y | eta), or -log P(y | eta) on a lattice, float64; 0 where unlabelled."""
-        observed = targets.observed[:, 0]
-        y = torch.where(observed, targets.values[:, 0].to(torch.float64), self.location)
-        v = ((y - self.location) / self.scale)[:, None]
-        eta = torch.where(observed[:, None], eta.to(torch.float64), 0.0)
-        if self.step > 0:
-            half = self.step / self.scale / 2
-            density = self.log_density(v + half * v.new_tensor(self._nodes), eta)
-            log_prob = torch.logsumexp(density + v.new_tensor(np.log(self._weights)), 1)
-            log_prob = log_prob + math.log(half)
-        else:
-            log_prob = self.log_density(v, eta)[:, 0] - math.log(self.scale)
-        return torch.where(observed, -log_prob, 0.0)
-
-    def law(self, eta: Tensor) -> Law:
-        """Return what eta implies for y, in the units of y; rounded to the lattice if any."""
-        with torch.no_grad():
-            law = self.continuous_law(eta.detach().to(torch.float64))
-        return Discretized(law, self.step) if self.step > 0 else law
-
-    def start(self, targets: TargetBatch, weight: Tensor) -> Tensor:
-        """Return the eta of the weighted mean and standard deviation."""
-        observed = targets.observed[:, 0]
-        y = torch.where(observed, targets.values[:, 0].to(torch.float64), self.location)
-        v = (y - self.location) / self.scale
-        share = torch.where(observed, weight.to(torch.float64), 0.0)
-        share = share / share.sum()
-        mean = (share * v).sum()
-        std = (share * (v - mean) ** 2).sum().sqrt()
-        return self.standard_start(mean.item(), std.item()).to(v.device)
+    def log_mass(self, v: Tensor, half: float, eta: Tensor) -> Tensor:
+        """Return the log-probability of the cells around v, shape (n,)."""
+        density = self.log_density(v + half * v.new_tensor(self._nodes), eta)
+        log_prob = torch.logsumexp(density + v.new_tensor(np.log(self._weights)), 1)
+        return log_prob + math.log(half)

@@ -18,7 +18,9 @@ class GeneralizedLinear(Head):
     .. math:: \eta = A\,\phi(z, c) + b + \mathrm{offset}, \qquad
         y \sim \mathrm{likelihood}(\eta)
 
-    A starts at zero, so that training starts from the model without features.
+    An offset, the logarithm of an exposure, is added to the outputs that are
+    logarithms of rates. A starts at zero, so that training starts from the
+    model without features.
 
     Parameters
     ----------
@@ -41,12 +43,18 @@ class GeneralizedLinear(Head):
     array([1.])
     """
 
+    rates: Tensor
+
     def __init__(self, basis: Basis, likelihood: Likelihood) -> None:
         super().__init__()
         self.basis = basis
         self.likelihood = likelihood
+        self.takes_censored = likelihood.takes_censored
         self.weight = nn.Parameter(torch.zeros(likelihood.outputs, basis.features))
         self.bias = nn.Parameter(torch.zeros(likelihood.outputs))
+        rates = torch.zeros(likelihood.outputs)
+        rates[list(likelihood.rates)] = 1.0
+        self.register_buffer("rates", rates, persistent=False)
 
     def forward(
         self, z: Tensor, context: Tensor | None = None, offset: Tensor | None = None
@@ -66,7 +74,7 @@ class GeneralizedLinear(Head):
                 f"an exposure needs a head for counts, and {type(self.likelihood).__name__} is "
                 "none: use head='poisson', or leave the exposure out"
             )
-        return eta + offset[:, None].to(eta.dtype)
+        return eta + offset[:, None].to(eta.dtype) * self.rates
 
     def nll(self, eta: Tensor, targets: TargetBatch) -> Tensor:
         """Return -log p(y | eta) of shape (n,), nats, in the units of y; 0 where unlabelled."""
@@ -93,4 +101,5 @@ class GeneralizedLinear(Head):
         if weight is None:
             weight = torch.ones(len(y), dtype=torch.float64, device=y.values.device)
         with torch.no_grad():
+            self.likelihood.initialize(y, weight)
             self.bias.copy_(self.likelihood.start(y, weight))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +34,9 @@ class Standardize(Transform):
     Parameters
     ----------
     features : int
+    least : sequence of float, optional
+        Smallest deviation of each feature, in its own units: features that vary
+        less are not stretched to deviation 1.
 
     Examples
     --------
@@ -47,8 +52,9 @@ class Standardize(Transform):
     location: Tensor
     scale: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, least: Sequence[float] | None = None) -> None:
         super().__init__()
+        self.least = tuple(least or ())
         self.register_buffer("unit", torch.ones(features, dtype=torch.float64))
         self.register_buffer("location", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
@@ -67,6 +73,8 @@ class Standardize(Transform):
         unit = robust_unit(MidDistribution(x, weight))
         x = x * unit
         location, scale = moments(winsorize(x, MidDistribution(x, weight)), weight)
+        if self.least:
+            scale = torch.maximum(scale, scale.new_tensor(self.least) * unit)
         self.unit.copy_(unit)
         self.location.copy_(location)
         self.scale.copy_(scale)

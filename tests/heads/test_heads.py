@@ -15,21 +15,30 @@ from hybridflow.errors import ConfigError, InputError
 from hybridflow.heads import GaussianHead, MixtureHead, hybridflow_heads
 from hybridflow.laws import PoissonLaw
 from hybridflow.likelihoods import (
+    Bernoulli,
     Gaussian,
     GeneralizedLinear,
+    Head,
     HiddenBasis,
     LinearBasis,
     Poisson,
     TargetBatch,
 )
+from hybridflow.likelihoods.links import Probit
 from hybridflow.specs import Event, HeadSpec, Target
 
 EVERY = {spec.name: spec for spec in hybridflow_heads()}
-SPECS = {name: spec for name, spec in EVERY.items() if spec.requires_base is None}
-TARGETS = {
-    "classification": Target(kind="classification", classes=("a", "b", "c")),
-    "regression": Target(kind="regression", location=(3.0,), scale=(2.0,)),
+SPECS = {
+    name: spec
+    for name, spec in EVERY.items()
+    if spec.requires_base is None and "multi-label" not in spec.tasks
 }
+REGRESSION = Target(kind="regression", location=(3.0,), scale=(2.0,))
+CLASSIFIERS = ["bayes", "bernoulli", "categorical", "ordinal"]
+REGRESSORS = [
+    *("beta", "gamma", "gaussian", "mixture", "negative-binomial", "poisson"),
+    *("student-t", "zero-inflated"),
+]
 WIDTHS = [(0, 0), (2, 0), (0, 3), (4, 2)]
 
 
@@ -39,9 +48,15 @@ def spec(request: pytest.FixtureRequest) -> HeadSpec:
 
 
 def build(spec: HeadSpec, features: int = 4, context: int = 0, **settings: object):
-    event, target = Event.real(features, context), TARGETS[spec.tasks[0]]
+    event, target = Event.real(features, context), target_of(spec)
     torch.manual_seed(0)
     return spec.build(event, target, Normal(features), spec.config(**settings)).double()
+
+
+def target_of(spec: HeadSpec) -> Target:
+    if "regression" in spec.tasks:
+        return REGRESSION
+    return Target(kind="classification", classes=("a", "b", "c")[: spec.max_classes])
 
 
 def rows(n: int, features: int, context: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -51,15 +66,25 @@ def rows(n: int, features: int, context: int) -> tuple[torch.Tensor, torch.Tenso
     return z, c if context else None
 
 
-def targets(n: int) -> TargetBatch:
+def targets(head: Head, n: int) -> TargetBatch:
+    """Return 0, 1 and 2 in turn, or what the head takes in their place."""
     values = torch.arange(n, dtype=torch.float64)[:, None] % 3
-    return TargetBatch(values, torch.ones(n, 1, dtype=torch.bool))
+    observed = torch.ones(n, 1, dtype=torch.bool)
+    if isinstance(head.likelihood, Bernoulli):
+        return TargetBatch(values.clamp(max=1), observed)
+    for candidate in (values, values + 1, (values + 1) / 4):
+        try:
+            head.check(TargetBatch(candidate, observed))
+        except InputError:
+            continue
+        return TargetBatch(candidate, observed)
+    raise AssertionError("the head takes neither counts, positive numbers nor shares")
 
 
 def test_names_and_tasks() -> None:
-    assert sorted(SPECS) == ["categorical", "gaussian", "mixture", "poisson", "student-t"]
-    assert sorted(EVERY) == ["bayes", *sorted(SPECS)]
-    assert [n for n, s in EVERY.items() if "classification" in s.tasks] == ["bayes", "categorical"]
+    for task, names in (("classification", CLASSIFIERS), ("regression", REGRESSORS)):
+        assert set(names) <= {name for name, spec in EVERY.items() if task in spec.tasks}
+    assert EVERY["bayes"].requires_base == "class-conditional"
     assert all(s.reference and s.summary for s in EVERY.values())
 
 
@@ -78,13 +103,14 @@ def test_a_head_starts_from_the_model_without_features(
 ) -> None:
     head = build(spec, features, context, basis=basis, hidden_units=8)
     z, c = rows(30, features, context)
-    head.initialize(z, c, targets(30), torch.ones(30))
+    y = targets(head, 30)
+    head.initialize(z, c, y, torch.ones(30))
     eta = head(z, c)
-    start = head.likelihood.start(targets(30), torch.ones(30))
+    start = head.likelihood.start(y, torch.ones(30))
     assert_allclose(eta.detach(), start.expand_as(eta), rtol=1e-12)
-    nll = head.nll(eta, targets(30))
+    nll = head.nll(eta, y)
     assert nll.shape == (30,)
-    assert_allclose(-head.law(eta).log_prob(targets(30).values[:, 0].numpy()), nll.detach())
+    assert_allclose(-head.law(eta).log_prob(y.values[:, 0].numpy()), nll.detach())
     nll.sum().backward()
     if features + context:
         assert torch.isfinite(head.weight.grad).all()
@@ -142,10 +168,12 @@ def test_weights_of_initialize_equal_repetition(spec: HeadSpec) -> None:
     weighted, repeated = build(spec), build(spec)
     z, _ = rows(6, 4, 0)
     times = torch.tensor([1, 2, 0, 3, 1, 1])
-    weighted.initialize(z, None, targets(6), times.double())
+    y = targets(weighted, 6)
+    weighted.initialize(z, None, y, times.double())
     again = torch.repeat_interleave(torch.arange(6), times)
-    repeated.initialize(z[again], None, targets(6)[again])
-    assert_allclose(weighted.bias.detach(), repeated.bias.detach(), rtol=1e-12, atol=1e-12)
+    repeated.initialize(z[again], None, y[again])
+    for one, other in zip(weighted.parameters(), repeated.parameters(), strict=True):
+        assert_allclose(one.detach(), other.detach(), rtol=1e-12, atol=1e-12)
 
 
 def test_offset_multiplies_the_rate() -> None:
@@ -156,8 +184,27 @@ def test_offset_multiplies_the_rate() -> None:
     assert_allclose(law.rate, exposure, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["poisson", "negative-binomial", "zero-inflated"])
+def test_offset_goes_to_the_rate_alone(name: str) -> None:
+    head = build(SPECS[name], 2)
+    z, _ = rows(3, 2, 0)
+    exposure = torch.tensor([1.0, 5.0, 0.25], dtype=torch.float64)
+    moved = (head(z, None, exposure.log()) - head(z)).detach()
+    assert_allclose(moved[:, 0], exposure.log(), atol=1e-14)
+    assert_array_equal(moved[:, 1:], 0.0)
+    assert SPECS[name].config(exposure="days").exposure == "days"
+
+
+def test_offset_of_several_counts_goes_to_the_rate_of_each() -> None:
+    two = Target(kind="regression", names=("a", "b"), location=(1, 1), scale=(1, 1))
+    spec = SPECS["negative-binomial"]
+    head = spec.build(Event.real(0), two, Normal(0), spec.config())
+    moved = head(torch.zeros(1, 0), None, torch.full((1,), 0.7)).detach()
+    assert_allclose(moved, [[0.7, 0.0, 0.7, 0.0]], rtol=1e-6)
+
+
 def test_offset_needs_a_head_for_counts() -> None:
-    head = GeneralizedLinear(LinearBasis(Event.real(2)), Gaussian(TARGETS["regression"]))
+    head = GeneralizedLinear(LinearBasis(Event.real(2)), Gaussian(REGRESSION))
     with pytest.raises(InputError, match="exposure needs a head for counts, and Gaussian is none"):
         head(torch.zeros(3, 2), None, torch.zeros(3))
 
@@ -169,12 +216,30 @@ def test_check_reaches_the_likelihood() -> None:
 
 
 def test_settings_reach_the_likelihood() -> None:
-    event, target, base = Event.real(1), TARGETS["regression"], Normal(1)
+    event, target, base = Event.real(1), REGRESSION, Normal(1)
     one = SPECS["gaussian"].build(event, target, base, GaussianHead(spread="one"))
     assert one.likelihood.outputs == 1
     five = SPECS["mixture"].build(event, target, base, MixtureHead(components=5, hidden_units=7))
     assert five.likelihood.outputs == 15
     assert five.basis.features == 8
+    negative, shares = SPECS["negative-binomial"], SPECS["beta"]
+    for spec, setting in ((negative, {"dispersion": "one"}), (shares, {"precision": "one"})):
+        assert build(spec).likelihood.outputs == 2
+        assert build(spec, **setting).likelihood.outputs == 1
+    probit = build(SPECS["bernoulli"], link="probit")
+    assert isinstance(probit.likelihood.link, Probit)
+
+
+def test_links_are_chosen_from_a_list() -> None:
+    for name in ("bernoulli", "ordinal", "gamma"):
+        with pytest.raises(ConfigError, match="link"):
+            SPECS[name].config(link="cauchit")
+
+
+def test_a_bernoulli_head_needs_two_classes() -> None:
+    three = Target(kind="classification", classes=("a", "b", "c"))
+    with pytest.raises(ConfigError, match=r"needs two classes, got \['a', 'b', 'c'\].*categoric"):
+        SPECS["bernoulli"].build(Event.real(1), three, Normal(1), SPECS["bernoulli"].config())
 
 
 def test_a_linear_head_learns_a_regression_and_a_hidden_one_a_bend() -> None:

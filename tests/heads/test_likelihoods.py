@@ -11,14 +11,21 @@ from scipy import special
 from hybridflow.errors import ConfigError, InputError, NonIntegerCountWarning
 from hybridflow.laws import CategoricalLaw, Discretized, PoissonLaw
 from hybridflow.likelihoods import (
+    Bernoulli,
+    Beta,
     Categorical,
+    Gamma,
     Gaussian,
     Likelihood,
     MixtureOfGaussians,
+    NegativeBinomial,
+    Ordinal,
     Poisson,
     StudentT,
     TargetBatch,
+    ZeroInflated,
 )
+from hybridflow.likelihoods.links import POSITIVE_LINKS, PROBABILITY_LINKS
 from hybridflow.specs import Target
 
 UNITS = {
@@ -42,9 +49,44 @@ DISCRETE = {
     "classes": lambda: Categorical(Target(kind="classification", classes=(0, 1, 7))),
     "poisson": lambda: Poisson(Target(kind="regression", step=1.0)),
 }
+TWO = Target(kind="classification", classes=("no", "yes"))
+FIVE = Target(kind="classification", classes=("a", "b", "c", "d", "e"), order=(2, 0, 4, 1, 3))
+COUNT = Target(kind="regression", location=(1.7,), scale=(1.3,), step=1.0)
+AMOUNT = Target(kind="regression", location=(20.0,), scale=(15.0,))
+ROUNDED = Target(kind="regression", location=(20.0,), scale=(15.0,), step=5.0)
+SHARE = Target(kind="regression", location=(0.3,), scale=(0.2,))
+LOG, SOFTPLUS = POSITIVE_LINKS["log"], POSITIVE_LINKS["softplus"]
+RESTRICTED = {
+    **{
+        f"{family.__name__.lower()}-{link}": (
+            lambda family=family, link=link, target=target: family(target, PROBABILITY_LINKS[link])
+        )
+        for family, target in ((Bernoulli, TWO), (Ordinal, FIVE))
+        for link in PROBABILITY_LINKS
+    },
+    "ordinal-two": lambda: Ordinal(TWO, PROBABILITY_LINKS["logit"]),
+    "negative-binomial-row": lambda: NegativeBinomial(COUNT),
+    "negative-binomial-one": lambda: NegativeBinomial(COUNT, per_row=False),
+    "zero-inflated-poisson": lambda: ZeroInflated(COUNT, Poisson(COUNT)),
+    "zero-inflated-negative-binomial": lambda: ZeroInflated(
+        COUNT, NegativeBinomial(COUNT, per_row=False)
+    ),
+    "gamma-log-row": lambda: Gamma(AMOUNT, LOG),
+    "gamma-log-one": lambda: Gamma(AMOUNT, LOG, per_row=False),
+    "gamma-softplus-row": lambda: Gamma(AMOUNT, SOFTPLUS),
+    "gamma-rounded-row": lambda: Gamma(ROUNDED, LOG),
+    "gamma-rounded-one": lambda: Gamma(ROUNDED, SOFTPLUS, per_row=False),
+    "beta-row": lambda: Beta(SHARE),
+    "beta-one": lambda: Beta(SHARE, per_row=False),
+}
+"""Families whose targets are not any number: see `targets_for`."""
+
 CASES = {
     **{f"{n}-{u}": (make, UNITS[u]) for n, make in CONTINUOUS.items() for u in UNITS},
-    **{name: (lambda _, make=make: make(), None) for name, make in DISCRETE.items()},
+    **{
+        name: (lambda _, make=make: make(), None)
+        for name, make in {**DISCRETE, **RESTRICTED}.items()
+    },
 }
 
 
@@ -57,10 +99,23 @@ def build(name: str) -> Likelihood:
 def targets_for(name: str, n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     _, target = CASES[name]
+    if name in RESTRICTED:
+        return restricted_targets(name, n, rng)
     if target is None:
         return rng.integers(0, 2 if name == "binary" else 3, n).astype(float)
     y = target.location[0] + target.scale[0] * 2 * rng.standard_normal(n)
     return np.round(y / target.step) * target.step if target.step else y
+
+
+def restricted_targets(name: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    if name.startswith("beta"):
+        return rng.uniform(0.02, 0.98, n)
+    if name.startswith("gamma"):
+        y = rng.gamma(2.0, 10.0, n)
+        return 5 * np.ceil(y / 5) if "rounded" in name else y
+    if "binomial" in name or "inflated" in name:
+        return rng.negative_binomial(1, 0.3, n) * rng.integers(0, 2, n).astype(float)
+    return rng.integers(0, 2 if name.startswith("bernoulli") or "two" in name else 5, n) * 1.0
 
 
 def batch(y: np.ndarray, observed: np.ndarray | None = None) -> TargetBatch:

@@ -54,12 +54,17 @@ class HeadCase(Case[HeadUnderTest]):
         self, spec: HeadSpec, registry: Registry | None, target: Target | None = None
     ) -> None:
         super().__init__(spec, registry)
-        self.target = target or target_of(spec.tasks[0])
+        self.target = target or target_of(spec.tasks[0], spec.max_classes)
 
     @property
     def classifies(self) -> bool:
-        """Whether y is a class."""
-        return self.target.kind == "classification"
+        """Whether y is a class, or several labels."""
+        return self.target.kind != "regression"
+
+    @property
+    def has_several(self) -> bool:
+        """Whether y is several labels."""
+        return self.target.kind == "multi-label"
 
     def make(self, config: Config) -> HeadUnderTest:
         """Build the head, and the base that it needs, for a few features with a context."""
@@ -83,15 +88,17 @@ class HeadCase(Case[HeadUnderTest]):
     def values(self) -> Tensor:
         """Targets of all rows that the head accepts: the first kind of numbers that it does."""
         if self.classifies:
-            return torch.arange(4 * TRAINING_ROWS, dtype=torch.float64)[:, None] % len(
-                self.target.classes
-            )
+            rows = torch.arange(4 * TRAINING_ROWS, dtype=torch.float64)[:, None]
+            if self.has_several:
+                return torch.floor(rows / 2 ** torch.arange(len(self.target.names))) % 2
+            return rows % len(self.target.classes)
         y = normal(4 * TRAINING_ROWS, 1, 61)
-        location, scale = self.target.location[0], self.target.scale[0]
+        location, scale, step = self.target.location[0], self.target.scale[0], self.target.step
         numbers = location + scale * y
-        if self.target.step:
-            numbers = self.target.step * torch.round(numbers / self.target.step)
-        candidates = (numbers, numbers.clamp(min=0).round(), numbers.exp(), torch.sigmoid(y))
+        if step:
+            numbers = step * torch.round(numbers / step)
+        positive = numbers.abs().clamp(min=step) if step else numbers.exp()
+        candidates = (numbers, numbers.clamp(min=0).round(), positive, torch.sigmoid(y))
         head = self.sized(Event.real(FEATURES)).head
         for values in candidates:
             try:
@@ -106,7 +113,7 @@ class HeadCase(Case[HeadUnderTest]):
     def inputs(self, n: int, seed: int = 1) -> Inputs:
         """Return latent rows, their context, their targets and which of these are observed."""
         start = 3 * seed
-        observed = torch.ones(n, 1, dtype=torch.bool)
+        observed = torch.ones(n, len(self.target.names), dtype=torch.bool)
         z = normal(n, FEATURES, seed)
         return z, normal(n, CONTEXT, seed + 1000), self.values[start : start + n], observed
 
@@ -135,8 +142,12 @@ class HeadCase(Case[HeadUnderTest]):
         module.head.initialize(z, context, TargetBatch(values, observed), weight)
 
 
-def target_of(task: str) -> Target:
-    """Return three classes, or numbers around 3."""
+def target_of(task: str, max_classes: int | None = None) -> Target:
+    """Return three classes, or fewer if there is a limit, two labels, or numbers around 3."""
+    if task == "multi-label":
+        return Target(
+            kind=task, names=("a", "b"), classes=(0, 1), location=(0.0, 0.0), scale=(1.0, 1.0)
+        )
     if task == "classification":
-        return Target(kind="classification", classes=CLASSES)
+        return Target(kind="classification", classes=CLASSES[:max_classes])
     return Target(kind="regression", location=(3.0,), scale=(2.0,))
