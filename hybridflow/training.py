@@ -98,13 +98,13 @@ class Trainer:
         self.share = max(_LEAST_SHARE, self.pull) if model.head is not None else 1.0
         self.callbacks = callbacks
         self.full = keyed or len(rows) <= config.batch_size
-        self.levels = levels(rows.x) if keyed and model.noised else None
+        self.levels = levels(model.layout.split(rows.x)[0]) if keyed and model.stochastic else None
         device = rows.x.device
         self.generator = torch.Generator().manual_seed(seed)
         checked = held_out or rows
         self.check_noise = self.draw_noise(
             checked,
-            None if self.levels is None else levels(checked.x),
+            None if self.levels is None else levels(model.layout.split(checked.x)[0]),
             torch.Generator().manual_seed(seed),
         )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -235,13 +235,8 @@ class Trainer:
 
         Where cells are noised, both views go through the flow as one batch.
         """
-        model, targets, x = self.model, rows.targets, rows.x
-        n = len(rows)
-        if noise is not None:
-            noisy = model.dequantise(x, noise)
-            x = noisy if model.head is None else torch.cat([x, noisy])
-        z, ladj = model.latent(x)
-        log_density = model.base.log_prob(z[-n:]).double() + ladj[-n:]
+        model, targets = self.model, rows.targets
+        z, context, log_density = model.views(rows.x, noise)
         density = -(rows.weight * log_density).sum() / rows.weight.sum()
         if model.head is None or targets is None:
             return None, density
@@ -249,17 +244,19 @@ class Trainer:
         total = weight.sum()
         if total == 0:
             return None, density
-        held = z[:n].detach()
-        eta = model.predictor(held + self.pull * (z[:n] - held), None, targets.offset)
+        held = z.detach()
+        eta = model.predictor(held + self.pull * (z - held), context, targets.offset)
         return (weight * model.head.nll(eta, targets)).sum() / total, density
 
     def draw_noise(
         self, rows: Rows, levels: Tensor | None, generator: torch.Generator
     ) -> Tensor | None:
-        """Return noise for the density view, keyed on levels if given, None if no cell is tied."""
-        if not self.model.noised:
+        """Return noise for the density view, keyed on levels if given, None if it needs none."""
+        if not self.model.stochastic:
             return None
-        return uniform_noise(generator, rows) if levels is None else keyed_noise(generator, levels)
+        if levels is not None:
+            return keyed_noise(generator, levels)
+        return uniform_noise(generator, len(rows), self.model.event.features, rows.x.device)
 
     def skip_step(self) -> None:
         """Leave weights and optimiser as they were; after five in a row go back to the best."""

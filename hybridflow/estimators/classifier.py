@@ -14,6 +14,7 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import InputError
 from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import (
@@ -26,7 +27,6 @@ from hybridflow.estimators.targets import (
 from hybridflow.estimators.weights import class_factors, read_weights
 from hybridflow.laws import CategoricalLaw
 from hybridflow.registry import Registry
-from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -49,8 +49,16 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         What turns the latent into a law for y.
     columns : dict, optional
         What columns hold, by name, or by position in an array without names:
-        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
-        Samples then never leave it. Others may be any number.
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``,
+        ``Categorical()``. Samples then never leave it. Other columns of numbers
+        may be any number, those of text, booleans and categorical types are
+        categorical.
+    missing : {"auto", "error"}, default="auto"
+        ``"auto"``: missing cells are averaged over for the density, and a flag
+        of each column that had some tells the head. ``"error"`` refuses them.
+    unknown : {"other", "error"}, default="other"
+        ``"other"``: a level never seen counts as one unseen level, with a
+        warning. ``"error"`` refuses rows with such a level.
     likelihood_weight : float, default=0.3
         λ per dimension: 0 is discriminative, D the joint likelihood.
     training : TrainingConfig, optional
@@ -118,7 +126,9 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         base: str | Config = "normal",
         head: str | Config = "categorical",
         *,
-        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
+        columns: Mapping[str | int, Declared] | None = None,
+        missing: str = "auto",
+        unknown: str = "other",
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -136,6 +146,8 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
         self.base = base
         self.head = head
         self.columns = columns
+        self.missing = missing
+        self.unknown = unknown
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation
@@ -174,10 +186,10 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
-            values, dtypes = self._read_training_table(X)
-            labels = read_labels(y, len(values), self.unlabeled, type(self).__name__)
+            table = self._read_training_table(X)
+            labels = read_labels(y, len(table), self.unlabeled, type(self).__name__)
             warn_if_reordered(X, y)
-            weight = read_weights(sample_weight, len(values))
+            weight = read_weights(sample_weight, len(table))
             present = np.bincount(labels.codes, weight * labels.labelled, len(labels.classes)) > 0
             if present.sum() < 2:
                 raise InputError(
@@ -189,8 +201,7 @@ class HybridClassifier(ClassifierMixin, FlowEstimator):
             self.n_labeled_ = int(labels.labelled.sum())
             self._fit(
                 X,
-                values,
-                dtypes,
+                table,
                 head=self.head,
                 target=classification_target(labels).replace(names=(name_of(y),)),
                 targets=batch_of_labels(labels),

@@ -14,6 +14,7 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import InputError
 from hybridflow.estimators.base import FlowEstimator
+from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import (
@@ -26,7 +27,6 @@ from hybridflow.estimators.targets import (
 from hybridflow.estimators.weights import read_weights
 from hybridflow.laws import Law, MixtureLaw
 from hybridflow.registry import Registry
-from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -52,8 +52,16 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         ``"student-t"``, ``"poisson"``, or a plugin's.
     columns : dict, optional
         What columns hold, by name, or by position in an array without names:
-        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
-        Samples then never leave it. Others may be any number.
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``,
+        ``Categorical()``. Samples then never leave it. Other columns of numbers
+        may be any number, those of text, booleans and categorical types are
+        categorical.
+    missing : {"auto", "error"}, default="auto"
+        ``"auto"``: missing cells are averaged over for the density, and a flag
+        of each column that had some tells the head. ``"error"`` refuses them.
+    unknown : {"other", "error"}, default="other"
+        ``"other"``: a level never seen counts as one unseen level, with a
+        warning. ``"error"`` refuses rows with such a level.
     likelihood_weight : float, default=0.3
         λ per dimension: 0 is discriminative, D the joint likelihood.
     training : TrainingConfig, optional
@@ -115,7 +123,9 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         base: str | Config = "normal",
         head: str | Config = "mixture",
         *,
-        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
+        columns: Mapping[str | int, Declared] | None = None,
+        missing: str = "auto",
+        unknown: str = "other",
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -131,6 +141,8 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
         self.base = base
         self.head = head
         self.columns = columns
+        self.missing = missing
+        self.unknown = unknown
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation
@@ -167,10 +179,10 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
-            values, dtypes = self._read_training_table(X)
-            numbers = read_numbers(y, len(values), type(self).__name__)
+            table = self._read_training_table(X)
+            numbers = read_numbers(y, len(table), type(self).__name__)
             warn_if_reordered(X, y)
-            weight = read_weights(sample_weight, len(values))
+            weight = read_weights(sample_weight, len(table))
             labelled = ~np.isnan(numbers)
             if not (labelled & (weight > 0)).any():
                 raise InputError("no labelled row has a positive sample_weight")
@@ -178,8 +190,7 @@ class HybridRegressor(RegressorMixin, FlowEstimator):
             target = regression_target(np.where(weight > 0, numbers, np.nan), weight)
             self._fit(
                 X,
-                values,
-                dtypes,
+                table,
                 head=self.head,
                 target=target.replace(names=(name_of(y),)),
                 targets=batch_of_numbers(numbers),

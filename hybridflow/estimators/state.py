@@ -17,8 +17,8 @@ from hybridflow.estimators import columns as columns_
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.registry import Kind, Registry, default_registry
+from hybridflow.schema import Schema
 from hybridflow.specs import Target
-from hybridflow.table import Schema
 from hybridflow.training import Record, TrainingConfig
 from hybridflow.verdict import Audit
 
@@ -112,7 +112,7 @@ def from_state(
     found = document.get("audit")  # files from before there were audits have none
     estimator.audit_ = None if found is None else Audit.from_json(found)
     estimator.n_features_in_ = len(blueprint.schema.columns)
-    estimator._n_features_out = len(blueprint.schema.kept)
+    estimator._n_features_out = len(blueprint.schema.numbers)
     if blueprint.schema.named:
         names = [column.name for column in blueprint.schema.columns]
         estimator.feature_names_in_ = np.array(names, dtype=object)
