@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Config": "hybridflow.config",
+    "Categorical": "hybridflow.specs",
     "Circle": "hybridflow.specs",
     "Event": "hybridflow.specs",
     "Interval": "hybridflow.specs",

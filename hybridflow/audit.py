@@ -9,22 +9,30 @@ it weight are the same.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridflow.cells import Factor
+from hybridflow.column import Column
 from hybridflow.errors import (
     ConstantFeatureWarning,
     DegenerateFeaturesWarning,
+    HighCardinalityWarning,
+    IdentifierWarning,
+    InputError,
     SmallSampleWarning,
 )
-from hybridflow.table import Column, Matrix
+from hybridflow.table import Matrix, Table
 
 SMALL = 200
 """Most distinct rows that are trained on whole, in float64, with no share held out."""
 
 _DEPENDENT = 1e-8  # share of variance left unexplained below which a column is dependent
 _NOISE_FLOOR = 0.01  # width of the noise on a dependent column, in standard deviations
+_FEW_TEXTS = 20  # different texts that any column may hold
+_MANY_LEVELS = 1000
 
 
 def distinct_rows(values: Matrix) -> NDArray[np.intp]:
@@ -45,7 +53,8 @@ def distinct_rows(values: Matrix) -> NDArray[np.intp]:
     >>> distinct_rows(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]]))
     array([0, 1])
     """
-    _, first = np.unique(values, axis=0, return_index=True)
+    known = np.nan_to_num(values, nan=np.inf, copy=np.isnan(values).any())
+    _, first = np.unique(known, axis=0, return_index=True)
     return np.sort(first)
 
 
@@ -88,19 +97,29 @@ def lattice_step(values: Matrix) -> float:
     return float(gaps.min()) if np.abs(ratios - np.rint(ratios)).max() < 1e-3 else 0.0
 
 
-def audit(values: Matrix, dtypes: list[str], names: list[str]) -> tuple[Column, ...]:
+def audit(
+    table: Table, used: NDArray[np.intp], names: list[str], *, declared: Collection[int] = ()
+) -> tuple[Column, ...]:
     """Find out what each column holds.
 
     Parameters
     ----------
-    values : ndarray of shape (n, d)
+    table : Table
+    used : ndarray of int
         Rows of positive weight.
-    dtypes, names : list of str
+    names : list of str
         Of the columns.
+    declared : collection of int
+        Columns that were declared to be categorical.
 
     Returns
     -------
     tuple of Column
+
+    Raises
+    ------
+    InputError
+        If no column has an observed cell, or one holds free text.
 
     Warns
     -----
@@ -108,6 +127,10 @@ def audit(values: Matrix, dtypes: list[str], names: list[str]) -> tuple[Column, 
         Naming the columns that are left out of the density.
     DegenerateFeaturesWarning
         Naming the columns that follow from others.
+    HighCardinalityWarning
+        Naming the columns of more than a thousand levels.
+    IdentifierWarning
+        Naming the columns that number the rows.
     SmallSampleWarning
         If there are ten distinct rows or fewer.
 
@@ -115,28 +138,65 @@ def audit(values: Matrix, dtypes: list[str], names: list[str]) -> tuple[Column, 
     --------
     >>> import numpy as np
     >>> from hybridflow.audit import audit
+    >>> from hybridflow.table import read_table
     >>> x = np.column_stack([np.random.default_rng(0).normal(size=50), np.arange(50) % 3])
-    >>> [column.kind for column in audit(x, ["float64", "int64"], ["a", "b"])]
+    >>> [column.kind for column in audit(read_table(x), np.arange(50), ["a", "b"])]
     ['continuous', 'tied']
     """
+    values = table.values[used]
     rows = values[distinct_rows(values)]
     # A repeated value of a single column is a repeated row.
     counted = values if values.shape[1] == 1 and len(values) > SMALL else rows
-    dependent = _dependent(rows) if len(rows) > 2 else np.zeros(rows.shape[1], dtype=bool)
-    columns = tuple(
-        _column(counted[:, j], dtypes[j], names[j], bool(dependent[j]))
-        for j in range(rows.shape[1])
+    numbers = [j for j in range(values.shape[1]) if j not in table.factors]
+    dependent = dict(zip(numbers, _dependent(rows[:, numbers]), strict=True))
+    columns = []
+    for j, (name, dtype) in enumerate(zip(names, table.dtypes, strict=True)):
+        share = float(np.isnan(values[:, j]).mean())
+        known = counted[~np.isnan(counted[:, j]), j]
+        if not len(known):
+            column = Column(name=name, dtype=dtype, kind="empty", missing=share)
+        elif j in table.factors:
+            column = _categorical(known, dtype, name, table.factors[j], share)
+        else:
+            column = _column(known, dtype, name, bool(dependent[j]), share)
+        columns.append(column)
+    if all(column.kind == "empty" for column in columns):
+        raise InputError(
+            "no column has an observed value: Input X contains NaN in every cell; "
+            "nothing can be learned from it"
+        )
+    texts = [columns[j] for j in table.factors if j not in declared and not table.factors[j].typed]
+    _refuse_text(texts, rows, columns)
+    _warn(columns, rows, declared)
+    return tuple(columns)
+
+
+def _categorical(
+    values: NDArray[np.float64], dtype: str, name: str, factor: Factor, missing: float
+) -> Column:
+    levels = tuple(factor.levels[int(code)] for code in np.unique(values))
+    return Column(
+        name=name,
+        dtype=dtype,
+        kind="categorical" if len(levels) > 1 or missing else "constant",
+        levels=levels,
+        categories=factor.categories,
+        missing=missing,
     )
-    _warn(columns, len(rows))
-    return columns
 
 
-def _column(values: Matrix, dtype: str, name: str, dependent: bool) -> Column:
+def _column(
+    values: NDArray[np.float64], dtype: str, name: str, dependent: bool, missing: float
+) -> Column:
     levels = np.unique(values)
     low, high = levels[0], levels[-1]
     largest = max(abs(low), abs(high))
     # Halved before the difference, which could overflow.
     if (high / 2 - low / 2) <= max(1e-11 * largest, 1e-300):
+        if missing:  # of such a column the flag says all there is
+            return Column(
+                name=name, dtype=dtype, kind="categorical", levels=(float(low),), missing=missing
+            )
         return Column(name=name, dtype=dtype, kind="constant", origin=float(low))
     step = lattice_step(levels)
     cells = (high / 2 - low / 2) / (step / 2) if step > 0 else np.inf
@@ -150,14 +210,29 @@ def _column(values: Matrix, dtype: str, name: str, dependent: bool) -> Column:
             step=step if step > 0 else float(np.median(np.diff(levels))),
             lattice=step > 0,
             origin=float(low),
+            missing=missing,
         )
     if dependent:
         noise = _NOISE_FLOOR * float((values / largest).std()) * float(largest)
-        return Column(name=name, dtype=dtype, kind="dependent", step=noise)
-    return Column(name=name, dtype=dtype, kind="continuous")
+        return Column(name=name, dtype=dtype, kind="dependent", step=noise, missing=missing)
+    return Column(name=name, dtype=dtype, kind="continuous", missing=missing)
 
 
 def _dependent(rows: Matrix) -> NDArray[np.bool_]:
+    """Return which columns are linear combinations of the columns before them.
+
+    Looked for with missing cells at the mean of their column, and among the complete rows.
+    """
+    missing = np.isnan(rows)
+    if not missing.any():
+        return _combinations(rows)
+    counts = np.maximum((~missing).sum(axis=0), 1)
+    mean = np.where(missing, 0.0, rows).sum(axis=0) / counts
+    filled = np.where(missing, mean, rows)
+    return _combinations(filled) | _combinations(rows[~missing.any(axis=1)])
+
+
+def _combinations(rows: Matrix) -> NDArray[np.bool_]:
     """Return which columns are linear combinations of the columns before them.
 
     By modified Gram-Schmidt on the standardised columns. With no more rows
@@ -183,33 +258,75 @@ def _dependent(rows: Matrix) -> NDArray[np.bool_]:
     return found
 
 
-def _warn(columns: tuple[Column, ...], distinct: int) -> None:
-    def named(kind: str) -> str:
-        return ", ".join(repr(column.name) for column in columns if column.kind == kind)
+def _refuse_text(texts: list[Column], rows: Matrix, columns: list[Column]) -> None:
+    """Refuse columns of text that have about as many levels as there are rows."""
+    for column in texts:
+        known = int((~np.isnan(rows[:, columns.index(column)])).sum())
+        if isinstance(column.levels[0], str) and len(column.levels) > max(_FEW_TEXTS, known / 2):
+            raise InputError(
+                f"column {column.name!r} holds {len(column.levels)} different texts in {known} "
+                f"rows, such as {column.levels[0]!r:.60}: free text or an identifier is no "
+                "category; leave it out, turn it into numbers with a TextEncoder, or declare "
+                f"columns={{{column.name!r}: Categorical()}}"
+            )
 
-    if constant := named("constant"):
-        warnings.warn(
-            f"constant columns carry no information and are left out: {constant}",
+
+def _warn(columns: list[Column], rows: Matrix, declared: Collection[int]) -> None:
+    def named(*kinds: str) -> str:
+        return ", ".join(repr(column.name) for column in columns if column.kind in kinds)
+
+    def warn(message: str, kind: type[Warning]) -> None:
+        warnings.warn(message, kind, stacklevel=6)
+
+    if constant := named("constant", "empty"):
+        warn(
+            "constant columns, and those without an observed value, carry no information and are "
+            f"left out: {constant}",
             ConstantFeatureWarning,
-            stacklevel=5,
         )
     if dependent := named("dependent"):
-        warnings.warn(
+        warn(
             f"columns that follow from others make the density singular: {dependent}; a noise "
             f"floor of {_NOISE_FLOOR:g} standard deviations bounds it. Drop them for a sharper one",
             DegenerateFeaturesWarning,
-            stacklevel=5,
         )
-    elif 2 < distinct <= len(columns):
-        warnings.warn(
-            f"{distinct} distinct rows for {len(columns)} columns: the density rests on "
+    elif 2 < len(rows) <= len(columns):
+        warn(
+            f"{len(rows)} distinct rows for {len(columns)} columns: the density rests on "
             "regularisation",
             DegenerateFeaturesWarning,
-            stacklevel=5,
         )
-    if distinct <= 10:
-        warnings.warn(
-            f"only {distinct} distinct rows: no part is held out and the fit is a rough one",
+    many = [f"{c.name!r} ({len(c.levels)})" for c in columns if len(c.levels) > _MANY_LEVELS]
+    if many:
+        warn(
+            f"columns of very many levels: {', '.join(many)}; most levels have few rows to learn "
+            "from. Group the rare ones",
+            HighCardinalityWarning,
+        )
+    numbering = [
+        columns[j].name
+        for j in range(len(columns))
+        if "int" in columns[j].dtype.lower()
+        and j not in declared
+        and _numbers_rows(rows[:, j], columns[j].step)
+    ]
+    if numbering:
+        warn(
+            f"columns that number the rows: {', '.join(map(repr, numbering))}; an identifier says "
+            "nothing of new rows. Leave them out",
+            IdentifierWarning,
+        )
+    if len(rows) <= 10:
+        warn(
+            f"only {len(rows)} distinct rows: no part is held out and the fit is a rough one",
             SmallSampleWarning,
-            stacklevel=5,
         )
+
+
+def _numbers_rows(values: NDArray[np.float64], step: float) -> bool:
+    """Return whether a column is 0, 1, 2, ... of many rows, in any order and from any start."""
+    if len(values) <= _FEW_TEXTS or np.isnan(values).any():
+        return False
+    spread = float(values.max() - values.min())
+    distinct = len(np.unique(values)) == len(values)
+    return bool(distinct and abs(spread - step * (len(values) - 1)) < step / 2)

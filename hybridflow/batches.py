@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,8 @@ class Rows:
 
     Parameters
     ----------
-    x : Tensor of shape (n, D)
-        Float64, in the units of the data.
+    x : Tensor of shape (n, K)
+        Float64, in the units of the data; NaN where missing, codes of levels.
     targets : TargetBatch or None
     weight : Tensor of shape (n,)
         Sample weights of the density term.
@@ -78,21 +79,22 @@ class Batches:
         return order[i * len(order) // self.count : (i + 1) * len(order) // self.count]
 
 
-def uniform_noise(generator: torch.Generator, rows: Rows) -> Tensor:
-    """Return noise on [0, 1) for every cell."""
-    uniform = torch.rand(rows.x.shape, generator=generator, dtype=torch.float64)
-    return uniform.to(rows.x.device)
+def uniform_noise(
+    generator: torch.Generator, n: int, features: int, device: torch.device
+) -> Tensor:
+    """Return noise on [0, 1) for every number."""
+    return torch.rand(n, features, generator=generator, dtype=torch.float64).to(device)
 
 
 def keyed_noise(generator: torch.Generator, levels: Tensor) -> Tensor:
     """Return noise on [0, 1) that is the same for equal cells of a column; see `levels`."""
-    table = torch.rand(
-        int(levels.max()) + 1, levels.shape[1], generator=generator, dtype=torch.float64
-    )
-    return table.to(levels.device).gather(0, levels)
+    count = int(levels.max()) + 1 if levels.numel() else 0
+    table = torch.rand(count, levels.shape[1], generator=generator, dtype=torch.float64)
+    return table.to(levels.device).gather(0, levels) if count else table.new_empty(levels.shape)
 
 
 def levels(x: Tensor) -> Tensor:
-    """Return the rank of each cell among the distinct values of its column."""
-    columns = [torch.unique(column, return_inverse=True)[1] for column in x.T]
-    return torch.stack(columns, 1)
+    """Return the rank of each cell among the distinct values of its column, missing ones last."""
+    known = x.nan_to_num(nan=math.inf)
+    columns = [torch.unique(column, return_inverse=True)[1] for column in known.T]
+    return torch.stack(columns, 1) if columns else x.long()

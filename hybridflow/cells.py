@@ -1,10 +1,12 @@
-"""One column of cells: the numbers it holds, or why it cannot be used."""
+"""One column of cells: the numbers or the levels it holds, or why it cannot be used."""
 
 from __future__ import annotations
 
 import datetime
 import decimal
 import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -15,30 +17,70 @@ from hybridflow.errors import InputError, InputTypeError
 
 Numbers = NDArray[np.float64]
 
-NOT_YET = "columns of this kind are not supported yet: encode it as numbers or leave it out"
+Level = bool | int | float | str
+
+UNUSABLE = "encode it as numbers or text, or leave it out"
 COMPLEX = "Complex data not supported: pass real and imaginary parts as columns of their own"
 _DATES = (datetime.date, datetime.time, np.datetime64)
 _SPANS = (datetime.timedelta, np.timedelta64)
 
 
-def read_series(series: nw.Series[Any], name: str) -> Numbers:
-    """Return the numbers in a column of a frame, NaN where a cell is missing.
+@dataclass(frozen=True)
+class Factor:
+    """A column of levels.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (n,)
+        Position in `levels`, -1 where a cell is missing.
+    levels : tuple of bool, int, float or str
+        Those that occur, sorted, or in the order of the column's own type.
+    categories : tuple of bool, int, float or str
+        All that the column's type has room for; empty for types without such a list.
+    typed : bool
+        Whether the type of the column says that it is categorical.
+
+    Examples
+    --------
+    >>> from hybridflow.cells import read_objects
+    >>> factor = read_objects(["b", "a", None, "b"], "letter")
+    >>> factor.levels, factor.codes.tolist()
+    (('a', 'b'), [1, 0, -1, 1])
+    """
+
+    codes: NDArray[np.int64]
+    levels: tuple[Level, ...]
+    categories: tuple[Level, ...] = ()
+    typed: bool = False
+
+    def recoded(self, levels: Sequence[Level], missing: int, other: int) -> Numbers:
+        """Return codes into other levels; one code for missing cells, one for all else."""
+        place = {level: code for code, level in enumerate(levels)}
+        codes = [*(place.get(level, other) for level in self.levels), missing]
+        return np.array(codes, dtype=np.float64)[self.codes]
+
+
+def read_series(series: nw.Series[Any], name: str, *, declared: bool = False) -> Numbers | Factor:
+    """Return the numbers in a column of a frame, NaN where a cell is missing, or its levels.
+
+    Text, booleans and categorical types are levels.
 
     Parameters
     ----------
     series : narwhals.Series of length n
     name : str
         Of the column, for messages.
+    declared : bool
+        Whether the column is categorical whatever its type.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray of shape (n,), or Factor
 
     Raises
     ------
     InputError
-        If the column holds dates, text, categories or anything else that is
-        not a number.
+        If the column holds dates or anything else that is neither.
 
     Examples
     --------
@@ -48,14 +90,16 @@ def read_series(series: nw.Series[Any], name: str) -> Numbers:
     array([ 1., nan,  3.])
     """
     dtype = series.dtype
-    if isinstance(dtype, nw.Boolean) or (dtype.is_numeric() and not isinstance(dtype, nw.Decimal)):
+    numeric = dtype.is_numeric() and not isinstance(dtype, nw.Decimal)
+    if isinstance(dtype, nw.Boolean) or (numeric and declared):
+        return _factor(series.to_list(), name)
+    if numeric:
         return np.asarray(series.cast(nw.Float64).to_numpy(), dtype=np.float64)
     if isinstance(dtype, nw.Categorical | nw.Enum):
-        raise InputError(f"column {name!r} is categorical ({dtype}): {NOT_YET}")
-    if isinstance(dtype, nw.String):
-        raise InputError(_about_text(series.to_list(), name))
-    if isinstance(dtype, nw.Object):
-        return read_objects(series.to_list(), name)
+        order = series.cat.get_categories().to_list()
+        return _factor(series.to_list(), name, order)
+    if isinstance(dtype, nw.String | nw.Object):
+        return read_objects(series.to_list(), name, declared=declared)
     native = str(series.to_native().dtype)
     if isinstance(dtype, nw.Datetime | nw.Date | nw.Time):
         raise InputError(_about_date(name, native))
@@ -69,27 +113,30 @@ def read_series(series: nw.Series[Any], name: str) -> Numbers:
             "Use X.sparse.to_dense() to convert it."
         )
     if native == "Null":
-        return np.full(len(series), np.nan)
-    raise InputError(f"column {name!r} is of type {native}, which is not a number: {NOT_YET}")
+        return read_objects([None] * len(series), name, declared=declared)
+    raise InputError(f"column {name!r} is of type {native}, which is not a number: {UNUSABLE}")
 
 
-def read_objects(cells: list[Any], name: str) -> Numbers:
-    """Return the numbers in a column of Python objects, NaN where one is missing.
+def read_objects(cells: list[Any], name: str, *, declared: bool = False) -> Numbers | Factor:
+    """Return the numbers in a column of Python objects, NaN where one is missing, or its levels.
 
     Parameters
     ----------
     cells : list of length n
     name : str
         Of the column, for messages.
+    declared : bool
+        Whether the column is categorical whatever it holds.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray of shape (n,), or Factor
+        Levels where all cells are text, or all are booleans.
 
     Raises
     ------
     InputError
-        Naming the first cell that is not a number.
+        Naming the first cell that is no number.
 
     Examples
     --------
@@ -97,6 +144,15 @@ def read_objects(cells: list[Any], name: str) -> Numbers:
     >>> read_objects([1, 2.5, None, True], "age")
     array([1. , 2.5, nan, 1. ])
     """
+    if declared:
+        return _factor(cells, name)
+    known = [cell for cell in cells if not is_missing(cell)]
+    if known and all(isinstance(cell, str) for cell in known):
+        if all(_is_number(text) for text in known):
+            raise InputError(_about_text(name))
+        return _factor(cells, name)
+    if known and all(isinstance(cell, bool | np.bool_) for cell in known):
+        return _factor(cells, name)
     values = np.empty(len(cells))
     for row, cell in enumerate(cells):
         if is_missing(cell):
@@ -110,8 +166,47 @@ def read_objects(cells: list[Any], name: str) -> Numbers:
                     f"{row}: rescale the column or take its logarithm"
                 ) from None
         else:
-            raise _not_a_number(cell, row, cells, name)
+            raise _not_a_number(cell, row, name)
     return values
+
+
+def _factor(cells: list[Any], name: str, order: list[Any] | None = None) -> Factor:
+    """Return cells as levels, in the order of a type or sorted."""
+    plain = [
+        None if is_missing(cell) else getattr(cell, "item", lambda c=cell: c)() for cell in cells
+    ]
+    for row, cell in enumerate(plain):
+        if cell is not None and not isinstance(cell, Level):
+            kind = type(cell).__name__
+            raise InputError(
+                f"column {name!r} holds a {kind} at row {row}, which is no level; levels are text, "
+                f"numbers or booleans: X[{name!r}].astype(str)"
+            )
+    found = set(plain) - {None}
+    if order is None:
+        try:
+            levels = tuple(sorted(found))
+        except TypeError:
+            text = next(cell for cell in found if isinstance(cell, str))
+            raise InputError(
+                f"column {name!r} mixes numbers and text, first {text!r} at row "
+                f"{plain.index(text)}; make it one type: X[{name!r}].astype(str)"
+            ) from None
+        categories: tuple[Level, ...] = ()
+    else:
+        categories = tuple(getattr(level, "item", lambda c=level: c)() for level in order)
+        levels = tuple(level for level in categories if level in found)
+    place: dict[Any, int] = {level: code for code, level in enumerate(levels)} | {None: -1}
+    codes = np.fromiter((place[cell] for cell in plain), dtype=np.int64, count=len(plain))
+    return Factor(codes, levels, categories, typed=order is not None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_missing(cell: Any) -> bool:
@@ -130,13 +225,11 @@ def is_missing(cell: Any) -> bool:
     return cell is None or repr(cell) in ("<NA>", "NaT")
 
 
-def _not_a_number(cell: Any, row: int, cells: list[Any], name: str) -> InputError:
+def _not_a_number(cell: Any, row: int, name: str) -> InputError:
     kind = type(cell).__name__
     if isinstance(cell, complex | np.complexfloating):
         return InputError(f"{COMPLEX} (column {name!r}, row {row})")
     if isinstance(cell, str):
-        if all(isinstance(other, str) or is_missing(other) for other in cells):
-            return InputError(_about_text(cells, name))
         return InputError(
             f"column {name!r} mixes numbers and text, first {cell!r} at row {row}; every cell must "
             f"be a number: pandas.to_numeric(X[{name!r}], errors='coerce') marks the others"
@@ -169,13 +262,8 @@ def _about_span(name: str, dtype: str) -> str:
     )
 
 
-def _about_text(cells: list[Any], name: str) -> str:
-    texts = [cell for cell in cells if isinstance(cell, str)]
-    try:
-        [float(text) for text in texts]
-    except ValueError:
-        return (
-            f"column {name!r} holds text, first {texts[0]!r}: {NOT_YET}, "
-            "for example with sklearn.preprocessing.OneHotEncoder"
-        )
-    return f"column {name!r} holds numbers written as text; convert it: X[{name!r}].astype(float)"
+def _about_text(name: str) -> str:
+    return (
+        f"column {name!r} holds numbers written as text; convert it: X[{name!r}].astype(float), "
+        f"or declare what it is: columns={{{name!r}: Categorical()}}"
+    )

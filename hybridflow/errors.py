@@ -112,6 +112,22 @@ class DegenerateFeaturesWarning(HybridFlowWarning):
     """Columns are duplicates or combinations of others: their density is singular."""
 
 
+class HighCardinalityWarning(HybridFlowWarning):
+    """Columns have so many levels that most have few rows."""
+
+
+class IdentifierWarning(HybridFlowWarning):
+    """Columns number the rows."""
+
+
+class UnseenCategoryWarning(HybridFlowWarning):
+    """Rows hold levels that the training rows did not hold."""
+
+
+class UnseenMissingWarning(HybridFlowWarning):
+    """Cells are missing in columns that had no missing cell in training."""
+
+
 class RareClassWarning(HybridFlowWarning):
     """A class has too few rows to be held out."""
 

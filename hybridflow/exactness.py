@@ -84,34 +84,43 @@ def _badness(finding: Finding) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class _Subject:
-    """A model, rows to audit it on, and what its flow claims."""
+    """A model, rows to audit it on, and what its flow claims.
+
+    Missing numbers are at the middle of their column; levels and flags are context.
+    """
 
     model: HybridModel
     x: Tensor
+    context: Tensor | None
     spec: FlowSpec
 
     def standard(self) -> Tensor:
         """Return the rows as the flow sees them."""
-        return torch.cat([self.model.preprocess(part)[0] for part in _parts(self.x)])
+        return torch.cat([self.model.preprocess(part)[0] for part, _ in _parts(self.x, None)])
 
-    def near(self) -> Tensor:
+    def near(self) -> tuple[Tensor, Tensor | None]:
         """Return those rows as far out as the flow claims to come back from."""
         standard = self.standard()
-        return standard[standard.abs().amax(1) <= self.spec.stable_to]
+        kept = standard.abs().amax(1) <= self.spec.stable_to
+        return standard[kept], None if self.context is None else self.context[kept]
 
 
 Measure = Callable[[_Subject], Iterator[Finding]]
 
 
-def _parts(rows: Tensor) -> Iterator[Tensor]:
+def _parts(rows: Tensor, context: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
     for start in range(0, len(rows), _PART):
-        yield rows[start : start + _PART]
+        some = slice(start, start + _PART)
+        yield rows[some], None if context is None else context[some]
 
 
 def _findings(model: HybridModel, x: Tensor, spec: FlowSpec) -> Iterator[Finding]:
     if model.event.features == 0 or len(x) == 0:
         return
-    subject = _Subject(model, x, spec)
+    with torch.no_grad():
+        numbers, codes = model.layout.split(x)
+        complete, _ = model.complete(numbers, numbers.isnan())
+        subject = _Subject(model, complete, model.context(codes), spec)
     measures: dict[str, Measure] = {
         "not finite": _not_finite,
         "round trip": _round_trip,
@@ -147,9 +156,9 @@ def _unknown(name: str, note: str) -> Finding:
 @torch.no_grad()
 def _not_finite(subject: _Subject) -> Iterator[Finding]:
     model, lost = subject.model, 0
-    for part in _parts(subject.x):
-        z, ladj = model.latent(part)
-        log_density = model.base.log_prob(z) + ladj
+    for part, context in _parts(subject.x, subject.context):
+        z, ladj = model.latent(part, context)
+        log_density = model.base.log_prob(z, context) + ladj
         # A row on the edge of a support may have no density: that is minus infinity.
         good = z.isfinite().all(1) & (log_density < math.inf)
         lost += int((~good).sum())
@@ -159,14 +168,14 @@ def _not_finite(subject: _Subject) -> Iterator[Finding]:
 @torch.no_grad()
 def _round_trip(subject: _Subject) -> Iterator[Finding]:
     limit = _ROUND_TRIP[subject.spec.inverse]
-    near = subject.near()
+    near, given = subject.near()
     if limit is None or len(near) == 0:
         why = "no inverse is claimed" if limit is None else "no row is as near as the flow claims"
         yield _unknown("round trip, 99 % of rows", why)
         yield _unknown("round trip, worst row", why)
         return
     flow = subject.model.flow
-    parts = [flow.inverse(flow(part)[0])[0] for part in _parts(near)]
+    parts = [flow.inverse(flow(part, c)[0], c)[0] for part, c in _parts(near, given)]
     gap = (torch.cat(parts) - near).abs()
     for circle in subject.model.event.circles:  # angles: the shorter way around
         gap[:, circle] = torch.minimum(gap[:, circle], (2 * math.pi - gap[:, circle]).abs())
@@ -181,18 +190,19 @@ def _round_trip(subject: _Subject) -> Iterator[Finding]:
 def _jacobian(subject: _Subject) -> Iterator[Finding]:
     names = ("log-determinant", "largest stretch", "smallest stretch", "condition")
     model, columns = subject.model, subject.x.shape[1]
-    standard = subject.near()
+    standard, given = subject.near()
     if columns > _WIDEST or len(standard) == 0:
         why = f"more than {_WIDEST} columns" if len(standard) else "no row is near enough"
         yield from (_unknown(name, why) for name in names)
         return
     count = min(_JACOBIANS, len(standard), max(1, _COPIES // columns))
-    rows = standard[torch.linspace(0, len(standard) - 1, count).round().long()]
+    some = torch.linspace(0, len(standard) - 1, count).round().long()
+    rows, context = standard[some], None if given is None else given[some]
     # A row may lie on a knot of a fitted map, where there are two slopes.
     rows = rows + 1e-3 * torch.randn(rows.shape, dtype=rows.dtype).to(rows.device)
     x = model.preprocess.inverse(rows)[0].detach()
-    outer, outer_ladj = _jacobians(model.preprocess, x)
-    inner, inner_ladj = _jacobians(model.flow, model.preprocess(x)[0].detach())
+    outer, outer_ladj = _jacobians(model.preprocess, x, None)
+    inner, inner_ladj = _jacobians(model.flow, model.preprocess(x)[0].detach(), context)
     error = torch.zeros_like(inner_ladj)
     for jacobian, ladj in ((outer, outer_ladj), (inner, inner_ladj)):
         error += (torch.linalg.slogdet(jacobian).logabsdet - ladj).abs().nan_to_num(nan=math.inf)
@@ -205,13 +215,16 @@ def _jacobian(subject: _Subject) -> Iterator[Finding]:
 
 
 def _jacobians(
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]], rows: Tensor
+    forward: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
+    rows: Tensor,
+    context: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the Jacobians (n, D, D) and the log-determinants (n,) that a map has at rows."""
     count, columns = rows.shape
     # Copy k of a row yields row k of its Jacobian, all in one backward pass.
     copies = rows.repeat_interleave(columns, 0).requires_grad_()
-    z, ladj = forward(copies)
+    given = None if context is None else context.repeat_interleave(columns, 0)
+    z, ladj = forward(copies, given)
     diagonals = z.view(count, columns, columns).diagonal(dim1=1, dim2=2)
     (jacobians,) = torch.autograd.grad(diagonals.sum(), copies)
     return jacobians.view(count, columns, columns), ladj.detach().view(count, columns)[:, 0]
@@ -223,20 +236,27 @@ def _support(subject: _Subject) -> Iterator[Finding]:
         yield _unknown("outside the support", "no inverse is claimed, so nothing is drawn")
         return
     model = subject.model
-    drawn = model.sample(_SAMPLES, generator=torch.Generator().manual_seed(0))
+    rows = model.sample(_SAMPLES, generator=torch.Generator().manual_seed(0))
+    drawn, _ = model.layout.split(rows)
     inside = drawn.isfinite() & (drawn >= model.low) & (drawn <= model.high)
+    # A flag says that a cell is missing, and then there is no number to look at.
+    inside |= drawn.isnan() & torch.tensor(
+        [j in model.layout.flagged for j in range(drawn.shape[1])]
+    )
     yield _finding("outside the support", (~inside).any(1).double().mean(), "share", 0.0)
 
 
 @torch.no_grad()
 def _alone(subject: _Subject) -> Iterator[Finding]:
-    flow, rows = subject.model.flow, subject.near()[: 4 * _SINGLE]
+    flow, (near, given) = subject.model.flow, subject.near()
+    rows, context = near[: 4 * _SINGLE], None if given is None else given[: 4 * _SINGLE]
     if len(rows) < 2:
         yield _unknown("row alone", "too few rows")
         return
-    z, ladj = flow(rows)
+    z, ladj = flow(rows, context)
     count = min(_SINGLE, len(rows))
-    alone = [flow(rows[i : i + 1]) for i in range(count)]
+    ones = [slice(i, i + 1) for i in range(count)]
+    alone = [flow(rows[one], None if context is None else context[one]) for one in ones]
     pairs = [(z[:count], torch.cat([one for one, _ in alone]))]
     if subject.spec.log_det == "exact":
         pairs.append((ladj[:count, None], torch.cat([one for _, one in alone])[:, None]))

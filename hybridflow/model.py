@@ -1,7 +1,8 @@
 """The hybrid model: preprocessing, flow, base and head as one module with two views.
 
 ``HybridModel`` is what is trained, saved and exported. Its *density view* sees
-tied cells with uniform noise, its *task view* sees them clean.
+tied cells with uniform noise and missing ones as noise, its *task view* sees the
+former clean and the latter filled.
 """
 
 from __future__ import annotations
@@ -12,24 +13,30 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from hybridflow.categories import Categories
 from hybridflow.densities.base import Base
-from hybridflow.errors import PluginContractError
+from hybridflow.draws import Fill, quasi_random
+from hybridflow.lattice import ROUNDING, as_written, bounds
+from hybridflow.layout import Layout
 from hybridflow.likelihoods.base import Head
-from hybridflow.specs import Event, Positive
+from hybridflow.specs import Event
 from hybridflow.transforms.base import Transform
 from hybridflow.transforms.circular import CircleFeatures, wrap
 
+_DRAWS = 32
 _CELLS = 2**20  # rows times columns that one pass holds; bounds memory, not results
-_INSIDE = 1e-9  # share of a cell that its noise keeps away from a bound of the support
-_ROUNDING = 1e-6  # share of a step by which a point of a lattice may be off
 
 
 class HybridModel(nn.Module):
     r"""A flow with its base and, for a hybrid, a head on its latent.
 
     .. math::
-        \log p(x, y) = \log p(y \mid z) + \log p_{base}(z) + \log|\det dz/dx|,
-        \qquad z = f(x).
+        \log p(x, y) = \log p(y \mid z, c) + \log p_{base}(z) + \log|\det dz/dx|
+        + \log P(c), \qquad z = f(x; c).
+
+    c are the categorical columns and a flag for each column that had missing cells;
+    x are the D other columns. A row is one tensor of both: numbers, NaN where
+    missing, and the codes of levels.
 
     A tied column with step s is scored as a mass, a column with a noise floor
     as a smoothed density, both by the same average over fixed quasi-random
@@ -41,6 +48,15 @@ class HybridModel(nn.Module):
     a cell crosses a bound of its column's support, what lies beyond is cut off and
     :math:`s_j` is the width that is left; on a circle cells go around. A row
     outside the support scores :math:`-\infty`.
+
+    A missing number is replaced, behind the preprocessing, by a draw u from a
+    normal q, on a circle from a uniform one, which makes
+
+    .. math:: \log p(x_{obs} \mid c) = \log E_u\,
+        \frac{p(x_{obs}, u \mid c)}{q(u)}
+
+    of the same draws: in expectation a lower bound, too. The head reads it as the
+    middle of its column, with its flag.
 
     Parameters
     ----------
@@ -60,6 +76,10 @@ class HybridModel(nn.Module):
         A value on the lattice.
     draws : int, default=32
         Number of draws in the average.
+    layout : Layout, optional
+        What the columns of a row are; D numbers if not given.
+    categories : Categories, optional
+        Of the codes of the layout, if it has any.
 
     Examples
     --------
@@ -99,7 +119,9 @@ class HybridModel(nn.Module):
         step: Tensor,
         lattice: Tensor,
         origin: Tensor,
-        draws: int = 32,
+        draws: int = _DRAWS,
+        layout: Layout | None = None,
+        categories: Categories | None = None,
     ) -> None:
         super().__init__()
         self.event = event
@@ -107,26 +129,40 @@ class HybridModel(nn.Module):
         self.flow = flow
         self.base = base
         self.head = head
+        self.layout = Layout.of_numbers(event.features) if layout is None else layout
+        self.categories = categories
+        self.fill = Fill(event.features, event.circles)
         self.dtype = torch.float64
         self.register_buffer("step", step.double())
         self.register_buffer("lattice", lattice)
         self.register_buffer("origin", origin.double())
         self.noised = bool((step > 0).any())
-        for name, ends in _bounds(event, self.step, self.origin).items():
+        for name, ends in bounds(event, self.step, self.origin).items():
             self.register_buffer(name, ends, persistent=False)
         self.bounded = bool((self.low.isfinite() | self.high.isfinite()).any())
         self.read = CircleFeatures(event.features, event.circles)
-        count = draws if self.noised and event.features else 0
+        count = draws if self.stochastic and event.features else 0
         read = self.read.width if head is not None else 0
         self.register_buffer("mixing", torch.eye(read, dtype=torch.float64))
-        self.register_buffer("noise", _quasi_random(count, event.features))
+        self.register_buffer("noise", quasi_random(count, event.features))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the density view is one of noise: tied cells, or cells that may be missing."""
+        return self.noised or bool(self.layout.flagged)
 
     def network_to(self, dtype: torch.dtype) -> None:
-        """Run flow, base and head in `dtype`; preprocessing stays float64."""
-        for part in (self.flow, self.base, self.head):
+        """Run flow, base, head and categories in `dtype`; preprocessing stays float64."""
+        for part in (self.flow, self.base, self.head, self.categories):
             if part is not None:
                 part.to(dtype)
         self.dtype = dtype
+
+    def context(self, codes: Tensor | None) -> Tensor | None:
+        """Return what flow and head read of the codes of rows, shape (n, width)."""
+        if self.categories is None or codes is None:
+            return None
+        return self.categories.encode(codes)
 
     def latent(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return z of shape (n, D) and log|det dz/dx| of shape (n,), the latter in float64."""
@@ -166,40 +202,148 @@ class HybridModel(nn.Module):
         circles = self.event.circles
         if not circles:
             return noisy
-        return noisy.index_copy(1, torch.tensor(circles, device=noisy.device), wrap(noisy[:, circles]))
+        place = torch.tensor(circles, device=noisy.device)
+        return noisy.index_copy(1, place, wrap(noisy[:, circles]))
 
-    def log_score(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the score of each row, shape (n,): masses for tied columns, densities else."""
-        if not self.noised:
-            score = torch.cat([self.log_density(*part) for part in self._parts(x, context)])
-        else:
-            score = torch.cat(
-                [self._log_mass(*part) for part in self._parts(x, context, len(self.noise))]
-            )
+    def log_score(self, x: Tensor) -> Tensor:
+        """Return the score of each row, shape (n,).
+
+        Masses for tied columns, categorical ones and missing flags, densities else.
+        """
+        return torch.cat([self._log_score(part) for part in self._parts(x)])
+
+    def _log_score(self, x: Tensor) -> Tensor:
+        numbers, codes = self.layout.split(x)
+        context = self.context(codes)
+        missing = numbers.isnan()
+        drawn = missing.any(1) | self.noised
+        score = x.new_zeros(len(x))
+        for rows, draw in ((drawn, True), (~drawn, False)):
+            if self.event.features and rows.any():
+                given = None if context is None else context[rows]
+                if draw:
+                    score[rows] = self._log_mean(numbers[rows], missing[rows], given)
+                else:
+                    score[rows] = self.log_density(numbers[rows], given)
+        if self.categories is not None and codes is not None:
+            score = score + self.categories.log_prob(codes).double()
         if not self.bounded:
             return score
-        outside = ((x < self.low) | (x > self.high)).any(1)
+        outside = ((numbers < self.low) | (numbers > self.high)).any(1)
         return torch.where(outside, -math.inf, score)
 
-    def _log_mass(self, x: Tensor, context: Tensor | None) -> Tensor:
-        draws = len(self.noise)
-        noisy = self.dequantise(x[None], self.noise[:, None]).flatten(0, 1)
+    def _log_mean(self, x: Tensor, missing: Tensor, context: Tensor | None) -> Tensor:
+        """Return the log of the mean over draws, times the widths of cells that are masses."""
+        noise = self.noise
+        if len(noise) == 0:  # cells are missing in a column that never had a missing one
+            noise = quasi_random(_DRAWS, self.event.features).to(x.device)
+        draws = len(noise)
         repeated = None if context is None else context.repeat(draws, 1)
-        log_density = self.log_density(noisy, repeated).view(draws, len(x))
+        drawn = self._log_drawn(x, missing, noise[:, None], repeated).view(draws, len(x))
         below, above = self.cell(x)
-        width = torch.where(self.lattice, below + above, 1.0)
-        return torch.logsumexp(log_density, 0) - math.log(draws) + width.log().sum(-1)
+        width = torch.where(self.lattice & ~missing, below + above, 1.0)
+        return torch.logsumexp(drawn, 0) - math.log(draws) + width.log().sum(-1)
 
-    def eta(self, x: Tensor, context: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
+    def _log_drawn(
+        self, x: Tensor, missing: Tensor, uniform: Tensor, context: Tensor | None
+    ) -> Tensor:
+        """Return log p(x + noise, u) - log q(u) of all rows, one draw after another."""
+        complete, correction = self.complete(x, missing)
+        noisy = self.dequantise(complete, uniform)
+        if missing.any():
+            # Noise would change what the correction takes back.
+            noisy = torch.where(missing, complete, noisy)
+        standard, outer = self.preprocess(noisy.reshape(-1, x.shape[1]))
+        if missing.any():
+            value, log_q = self.fill(uniform)
+            standard = torch.where(missing, value, standard.view(noisy.shape)).flatten(0, -2)
+            outer = (outer.view(noisy.shape[:-1]) - correction).flatten()
+            outer = outer - torch.where(missing, log_q, 0.0).sum(-1).flatten()
+        z, inner = self.flow(standard.to(self.dtype), context)
+        log_prob: Tensor = self.base.log_prob(z, context).double()
+        return log_prob + outer + inner.double()
+
+    def complete(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows with missing cells in the middle of their column, and what that adds to ladj.
+
+        Returns
+        -------
+        x : Tensor of shape (n, D)
+        ladj : Tensor of shape (n,)
+            Of the preprocessing of the filled cells alone.
+        """
+        if not missing.any():
+            return x, x.new_zeros(len(x))
+        with torch.inference_mode(False), torch.enable_grad():
+            middle = self.preprocess.inverse(x.new_zeros(1, x.shape[1]))[0].detach()
+            middle.requires_grad_()
+            (slope,) = torch.autograd.grad(self.preprocess(middle)[0].sum(), middle)
+        ladj = torch.where(missing, slope.abs().log(), 0.0).sum(1)
+        return torch.where(missing, middle.detach(), x), ladj
+
+    def task_view(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return latent and context of clean rows, missing cells in the middle of their column."""
+        numbers, codes = self.layout.split(x)
+        context = self.context(codes)
+        z, _ = self.latent(self.complete(numbers, numbers.isnan())[0], context)
+        return z, context
+
+    def views(
+        self, x: Tensor, uniform: Tensor | None, smoothing: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return both views of training rows by one pass through the flow.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, K)
+        uniform : Tensor of shape (n, D) or None
+            Noise on [0, 1) for the density view; None if nothing is noised.
+        smoothing : Tensor of shape (n, D), optional
+            What is added to the density view behind the preprocessing.
+
+        Returns
+        -------
+        z : Tensor of shape (n, D)
+            Of the task view; of a model without head that of the density view.
+        context : Tensor of shape (n, width) or None
+        log_density : Tensor of shape (n,)
+            log p(x, c) of the density view, for one draw of noise.
+        """
+        numbers, codes = self.layout.split(x)
+        context, missing = self.context(codes), numbers.isnan()
+        n = len(x)
+        clean, filled = self.complete(numbers, missing)
+        standard, outer = self.preprocess(clean)
+        seen = standard
+        if uniform is not None:
+            noisy = torch.where(missing, clean, self.dequantise(clean, uniform))
+            value, log_q = self.fill(uniform)
+            seen, outer = self.preprocess(noisy)
+            seen = torch.where(missing, value, seen)
+            outer = outer - filled - torch.where(missing, log_q, 0.0).sum(1)
+        if smoothing is not None:
+            seen = self.smooth(seen, smoothing)
+        if seen is not standard:
+            standard = seen if self.head is None else torch.cat([standard, seen])
+        both = context
+        if context is not None and len(standard) > n:
+            both = context.repeat(2, 1)
+        z, inner = self.flow(standard.to(self.dtype), both)
+        log_density = self.base.log_prob(z[-n:], context).double() + outer + inner[-n:].double()
+        if self.categories is not None and codes is not None:
+            log_density = log_density + self.categories.log_prob(codes).double()
+        return z[:n], context, log_density
+
+    def eta(self, x: Tensor, offset: Tensor | None = None) -> Tensor:
         """Return the linear predictor of clean rows, shape (n, k), in float64."""
         if self.head is None:
             raise TypeError("a density model has no head")
+        offset = self.layout.offset(x) if offset is None else offset
         etas = []
         start = 0
-        for rows, rows_context in self._parts(x, context):
-            z, _ = self.latent(rows, rows_context)
+        for rows in self._parts(x):
             part = None if offset is None else offset[start : start + len(rows)]
-            etas.append(self.predictor(z, rows_context, part))
+            etas.append(self.predictor(*self.task_view(rows), part))
             start += len(rows)
         return torch.cat(etas).double()
 
@@ -233,28 +377,33 @@ class HybridModel(nn.Module):
         self.mixing.copy_(torch.linalg.solve(gram, z.T @ (share * standard)).T)
 
     def data(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the rows x of shape (n, D) whose latent is z, in float64."""
-        rows = []
-        for part, part_context in self._parts(z, context):
-            standard, _ = self.flow.inverse(part.to(self.dtype), part_context)
-            rows.append(self.preprocess.inverse(standard.double(), part_context)[0])
-        return torch.cat(rows)
+        """Return the numbers of shape (n, D) whose latent is z, in float64."""
+        numbers = []
+        for rows in self._slices(len(z)):
+            given = None if context is None else context[rows]
+            standard, _ = self.flow.inverse(z[rows].to(self.dtype), given)
+            numbers.append(self.preprocess.inverse(standard.double(), given)[0])
+        return torch.cat(numbers)
 
     def sample(
         self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw n rows, shape (n, D), in float64, within the support.
+        """Draw n rows, shape (n, K), in float64, within the support.
 
         Cells of tied columns lie on their lattice. A bound itself occurs only
-        there: the ends of an interval, and 0 if training rows held it.
+        there: the ends of an interval, and 0 if training rows held it. Cells are
+        missing where their flag is drawn.
         """
+        codes = None if self.categories is None else self.categories.sample(n, generator)
+        if codes is not None:
+            context = self.context(codes)
         x = self.data(self.base.sample(n, context, generator), context)
         step = torch.where(self.lattice, self.step, 1.0)
         level = self.origin + step * torch.round((x - self.origin) / step)
         level = self._within(level, step)
-        level = _as_written(level, self.origin, step)
+        level = as_written(level, self.origin, step)
         level = torch.minimum(torch.maximum(level, self.low), self.high)
-        return torch.where(self.lattice, level, x)
+        return self.layout.join(torch.where(self.lattice, level, x), codes)
 
     def rsample(
         self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None
@@ -267,147 +416,27 @@ class HybridModel(nn.Module):
         Returns
         -------
         Tensor of shape (n, D)
-            In float64.
+            The numbers of the rows, in float64, none missing.
         """
+        if context is None and self.categories is not None:
+            context = self.context(self.categories.sample(n, generator))
         return self.data(self.base.rsample(n, context, generator), context)
 
     def _within(self, level: Tensor, step: Tensor) -> Tensor:
         """Move points of lattices that rounding brought out of the support one step back."""
-        off = _ROUNDING * step
+        off = ROUNDING * step
         level = torch.where(level < self.least, level + step, level)
         level = torch.where(level > self.high + off, level - step, level)
         level = torch.where(level < -off, level + self.period, level)
         past = (self.period > 0) & (level > self.period - off)
         return torch.where(past, level - self.period, level)
 
-    def _parts(
-        self, x: Tensor, context: Tensor | None, copies: int = 1
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        size = max(1, _CELLS // (copies * max(8, self.event.features)))
-        for start in range(0, max(1, len(x)), size):
-            rows = slice(start, start + size)
-            yield x[rows], None if context is None else context[rows]
+    def _parts(self, x: Tensor) -> Iterator[Tensor]:
+        for rows in self._slices(len(x), max(1, len(self.noise))):
+            yield x[rows]
 
-
-def _bounds(event: Event, step: Tensor, origin: Tensor) -> dict[str, Tensor]:
-    """Return where the support of each dimension ends, for values, noise and lattices.
-
-    ``low`` and ``high`` are the bounds, ``lowest`` and ``highest`` the ends of
-    noised values, ``least`` lies just below the first point of a lattice, and
-    ``period`` is that of circles, 0 for others.
-    """
-    supports = event.dimensions
-    ends = step.new_tensor([support.bounds for support in supports]).reshape(-1, 2)
-    low, high = ends.t().contiguous()
-    inset, off = _INSIDE * step, _ROUNDING * step
-    lowest = torch.maximum(low + inset, torch.nextafter(low, high))
-    highest = torch.minimum(high - inset, torch.nextafter(high, low))
-    # 0 is no positive number, unless the rows say that it occurs.
-    positive = [isinstance(support, Positive) for support in supports]
-    unseen = torch.tensor(positive, dtype=torch.bool) & (origin > off)
-    return {
-        "low": low,
-        "high": high,
-        "lowest": torch.where(step > 0, lowest, low),
-        "highest": torch.where(step > 0, highest, high),
-        "least": torch.where(unseen, low + off, low - off),
-        "period": step.new_tensor([getattr(support, "period", 0.0) for support in supports]),
-    }
-
-
-def _quasi_random(draws: int, features: int) -> Tensor:
-    """Return points in the unit cube, float64 of shape (draws, features), always the same.
-
-    Scrambled Sobol points as far as there are direction numbers, independent ones beyond.
-    """
-    if draws == 0 or features == 0:
-        return torch.empty(draws, features, dtype=torch.float64)
-    covered = min(features, torch.quasirandom.SobolEngine.MAXDIM)
-    engine = torch.quasirandom.SobolEngine(  # type: ignore[no-untyped-call]  # torch has no types
-        covered, scramble=True, seed=0
-    )
-    points = engine.draw(draws, dtype=torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    rest = torch.rand(draws, features - covered, generator=generator, dtype=torch.float64)
-    return torch.cat([points, rest], dim=1)
-
-
-def _as_written(level: Tensor, origin: Tensor, step: Tensor) -> Tensor:
-    """Return points of lattices as their decimals are read: 5.1, not 5.1000000000000005.
-
-    A column whose step or origin is no decimal number keeps its values.
-
-    Parameters
-    ----------
-    level : Tensor of shape (n, D)
-        ``origin + k * step``.
-    origin, step : Tensor of shape (D,)
-    """
-    powers = origin.new_tensor([10.0**digits for digits in range(23)])[:, None]  # all exact
-    steps, origins = step * powers, origin * powers
-    fits = (steps - steps.round()).abs() <= 1e-12 * steps
-    fits &= steps < 1e9  # with more digits any number would do
-    fits &= (origins - origins.round()).abs() <= 1e-6 + 1e-15 * origins.abs()
-    power = powers[fits.int().argmax(0), 0]  # the fewest digits
-    # Whole numbers over a power of ten: the division gives the float that is nearest. No -0.0.
-    return torch.where(fits.any(0), torch.round(level * power) / power + 0.0, level)
-
-
-def check_contract(flow: Transform, event: Event, name: str, z: Tensor) -> None:
-    """Raise unless a built flow keeps the contract of shapes, types and devices.
-
-    Parameters
-    ----------
-    flow : Transform
-    event : Event
-    name : str
-        What to call the flow in the message.
-    z : Tensor of shape (n, D)
-        Rows to try it on.
-
-    Raises
-    ------
-    PluginContractError
-        Naming the flow, what was expected and what it returned.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from hybridflow.model import check_contract
-    >>> from hybridflow.specs import Event
-    >>> from hybridflow.transforms import Identity
-    >>> check_contract(Identity(), Event.real(2), "nothing", torch.zeros(5, 2))
-    """
-    for direction in (flow.forward, flow.inverse):
-        title = f"flow {name!r}: {direction.__name__}"
-        context = z.new_zeros(len(z), event.context_features) if event.context_features else None
-        before = z.clone()
-        with torch.no_grad():
-            try:
-                result = direction(z, context)
-            except NotImplementedError:
-                continue  # its spec says so; whoever needs the inverse gets that error
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise PluginContractError(
-                f"{title} must return (Tensor, ladj), returned {type(result).__name__}"
-            )
-        for what, tensor, shape in zip(
-            ("its rows", "ladj"), result, (z.shape, z.shape[:1]), strict=True
-        ):
-            expected = (tuple(shape), z.dtype, z.device)
-            seen = (
-                (tuple(tensor.shape), tensor.dtype, tensor.device)
-                if isinstance(tensor, Tensor)
-                else None
-            )
-            if seen != expected:
-                found = type(tensor).__name__ if seen is None else _described(*seen)
-                raise PluginContractError(
-                    f"{title} must return {what} of {_described(*expected)}, got {found}"
-                )
-        if not torch.equal(before, z):
-            raise PluginContractError(f"{title} changed its input in place")
-
-
-def _described(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> str:
-    return f"shape {shape} and {dtype} on {device}"
+    def _slices(self, n: int, copies: int = 1) -> Iterator[slice]:
+        width = self.event.features + (0 if self.categories is None else self.categories.width)
+        size = max(1, _CELLS // (copies * max(8, width)))
+        for start in range(0, max(1, n), size):
+            yield slice(start, start + size)

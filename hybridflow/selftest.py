@@ -29,22 +29,26 @@ def probe(estimator: FlowEstimator) -> dict[str, Any]:
     Returns
     -------
     dict
-        Plain JSON: ``rows``, of the columns that carry a density, and
-        ``answers``, by name, one number or list of numbers per row. Rows with
+        Plain JSON: ``rows`` as the model reads them, null where a cell is
+        missing, and ``answers``, by name, one number or list of numbers per row. Rows with
         an answer that is not finite are left out.
     """
     rows = _draw(estimator)
     found = answers(estimator, rows)
-    stacked = np.column_stack([rows.numpy(), *found.values()])
-    kept = np.flatnonzero(np.isfinite(stacked).all(axis=1))[:ROWS]
+    stacked = np.column_stack([*found.values()])
+    fit = np.isfinite(stacked).all(axis=1) & ~np.isinf(rows.numpy()).any(axis=1)
+    kept = np.flatnonzero(fit)[:ROWS]
     return {
-        "rows": rows.numpy()[kept].tolist(),
+        "rows": [
+            [None if np.isnan(cell) else cell for cell in row]
+            for row in rows.numpy()[kept].tolist()
+        ],
         "answers": {name: values[kept].tolist() for name, values in found.items()},
     }
 
 
 def answers(estimator: FlowEstimator, rows: Tensor) -> dict[str, NDArray[np.float64]]:
-    """Return what an estimator says of rows of shape (n, D), one array per kind of answer."""
+    """Return what an estimator says of rows of shape (n, K), one array per kind of answer."""
     rows = rows.to(estimator.models_[0].step.device)
     found = {"score_samples": estimator._log_score(rows)}
     if isinstance(estimator, HybridClassifier):
@@ -79,7 +83,7 @@ def compare(estimator: FlowEstimator, document: dict[str, Any]) -> dict[str, flo
         If the document is no probe of this model.
     """
     try:
-        rows = _array(document["rows"], (len(estimator.schema_.kept),))
+        rows = _rows(document["rows"], len(estimator.schema_.kept))
         found = answers(estimator, torch.from_numpy(rows))
         stored = {name: _array(document["answers"][name], found[name].shape[1:]) for name in found}
     except (KeyError, TypeError, ValueError) as error:
@@ -99,8 +103,18 @@ def compare(estimator: FlowEstimator, document: dict[str, Any]) -> dict[str, flo
     return differences
 
 
+def _rows(values: Any, width: int) -> NDArray[np.float64]:
+    """Return probe rows, NaN where a cell is null."""
+    if not isinstance(values, list):
+        raise ValueError("no list of rows")
+    missing = np.array([[cell is None for cell in row] for row in values], dtype=bool)
+    numbers = [[0.0 if cell is None else cell for cell in row] for row in values]
+    array = _array(numbers, (width,))
+    return np.where(missing, np.nan, array) if len(array) else array
+
+
 def _draw(estimator: FlowEstimator) -> Tensor:
-    """Return a few more rows than are needed, shape (n, D), always the same."""
+    """Return a few more rows than are needed, shape (n, K), always the same."""
     count = ROWS * _TRIES
     try:
         return estimator._draw(count, 0)[0]
@@ -109,8 +123,11 @@ def _draw(estimator: FlowEstimator) -> Tensor:
         model = estimator.models_[0]
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            z = model.base.sample(count, None, generator).double()
-            return model.preprocess.inverse(z)[0].cpu()
+            codes = None
+            if model.categories is not None:
+                codes = model.categories.sample(count, generator)
+            z = model.base.sample(count, model.context(codes), generator).double()
+            return model.layout.join(model.preprocess.inverse(z)[0], codes).cpu()
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:

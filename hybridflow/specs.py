@@ -144,6 +144,19 @@ class Token(Config):
         return 0.0, self.size - 1.0
 
 
+class Categorical(Config):
+    """No number but one of some levels; declares a column of numbers to be categorical.
+
+    Examples
+    --------
+    >>> from hybridflow.specs import Categorical
+    >>> Categorical().kind
+    'categorical'
+    """
+
+    kind: Literal["categorical"] = "categorical"
+
+
 Support = Annotated[Real | Positive | Interval | Circle | Token, Field(discriminator="kind")]
 
 

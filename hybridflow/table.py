@@ -1,15 +1,14 @@
-"""Tables in, tables out: what a column holds, and how it enters the density.
+"""Tables in: a numpy array, a pandas or polars frame, or nested lists as columns of cells.
 
-`read_matrix` turns a numpy array, a pandas or polars frame, or nested lists
-into a float64 matrix or says which column cannot be used and why. `Schema`
-records what the audit found: constant columns stay out of the density, tied
-columns are dequantised, dependent columns get a noise floor.
+`read_table` reads numbers and levels or says which column cannot be used and why.
+What the columns are to a model is `hybridflow.schema`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -17,151 +16,36 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from hybridflow.cells import COMPLEX, NOT_YET, read_objects, read_series
-from hybridflow.config import Config
+from hybridflow.cells import COMPLEX, UNUSABLE, Factor, Numbers, read_objects, read_series
 from hybridflow.errors import InputError, InputTypeError
-from hybridflow.specs import Circle, Real, Support
 
 Matrix = NDArray[np.float64]
 Container = Literal["numpy", "pandas", "polars"]
 
 _ROWS = 2**16  # that are looked at together, so that no mask is as long as the table
-_IMPUTE = (
-    "missing cells are not supported yet: drop these rows or put "
-    "sklearn.impute.SimpleImputer() in front"
-)
 
 
-class Column(Config):
-    """What the audit found out about one column.
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read.
 
     Parameters
     ----------
-    name : str
-        Name in the table, ``"x0"`` and so on for arrays.
-    dtype : str
-        The type that was read; everything is computed in float64.
-    kind : {"continuous", "tied", "dependent", "constant"}
-        Continuous columns have a density. Tied ones repeat their values and
-        are dequantised; dependent ones follow from the columns before them
-        and get a noise floor; constant ones are left out.
-    step : float
-        Width of the uniform noise of the density view; 0 for none.
-    lattice : bool
-        Whether all values lie on ``origin + k * step``, so that the score of
-        a cell is a mass and samples are rounded.
-    origin : float
-        A value on the lattice, or the value of a constant column.
-    support : Real, Positive, Interval or Circle
-        Where its values may lie, as it was declared.
-
-    Examples
-    --------
-    >>> from hybridflow.table import Column
-    >>> Column(name="age", dtype="int64", kind="tied", step=1.0, lattice=True, origin=18.0).step
-    1.0
+    values : ndarray of shape (n, d)
+        Numbers, and positions in the levels of their column; NaN where a cell
+        is missing.
+    dtypes : list of str
+        What each column was read from.
+    factors : dict of int to Factor
+        The columns of levels, by position.
     """
 
-    name: str
-    dtype: str
-    kind: Literal["continuous", "tied", "dependent", "constant"]
-    step: float = 0.0
-    lattice: bool = False
-    origin: float = 0.0
-    support: Support = Real()
+    values: Matrix
+    dtypes: list[str]
+    factors: dict[int, Factor]
 
-
-class Schema(Config):
-    """The columns of a table and the kind of container it came in.
-
-    Parameters
-    ----------
-    columns : tuple of Column
-        In the order of the table.
-    container : {"numpy", "pandas", "polars"}
-    named : bool
-        Whether the columns had names that are text.
-
-    Examples
-    --------
-    >>> from hybridflow.table import Column, Schema
-    >>> schema = Schema(
-    ...     columns=(
-    ...         Column(name="height", dtype="float64", kind="continuous"),
-    ...         Column(name="planet", dtype="int64", kind="constant", origin=3.0),
-    ...     ),
-    ... )
-    >>> schema.kept, schema.of_kind("constant")
-    ([0], ['planet'])
-    """
-
-    columns: tuple[Column, ...]
-    container: Container = "numpy"
-    named: bool = False
-
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the columns that carry a density."""
-        return [i for i, column in enumerate(self.columns) if column.kind != "constant"]
-
-    def of_kind(self, kind: str) -> list[str]:
-        """Return the names of the columns of one kind."""
-        return [column.name for column in self.columns if column.kind == kind]
-
-    def frame(self, values: Matrix) -> Any:
-        """Return rows in the container, with the names and types, of the training table."""
-        if self.container == "numpy":
-            if len({column.dtype for column in self.columns}) > 1:
-                return values
-            cast = [_cast(values[:, i], column) for i, column in enumerate(self.columns)]
-            return np.stack(cast, axis=1)
-        native = __import__(self.container)  # pandas or polars, by the Literal above
-        return native.DataFrame(
-            {
-                name: _cast(values[:, i], column)
-                for i, (name, column) in enumerate(zip(self.labels, self.columns, strict=True))
-            }
-        )
-
-    @property
-    def labels(self) -> list[str | int]:
-        """The names of the columns, whole numbers where the table was numbered."""
-        names = [column.name for column in self.columns]
-        numbered = not self.named and all(name.isdecimal() for name in names)
-        return [int(name) for name in names] if numbered else list(names)
-
-    def expand(self, kept: Matrix) -> Matrix:
-        """Put the constant columns back beside the kept ones."""
-        values = np.empty((len(kept), len(self.columns)))
-        values[:, self.kept] = kept
-        for i, column in enumerate(self.columns):
-            if column.kind == "constant":
-                values[:, i] = column.origin
-        return values
-
-
-def _cast(values: NDArray[np.float64], column: Column) -> NDArray[Any]:
-    """Return the values of a column in its type, without rounding them out of its support."""
-    name = column.dtype.lower()
-    if name.startswith("bool"):
-        return values > 0.5
-    if name in ("float16", "float32"):
-        return _rounded(values.astype(name), column)
-    if name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
-        bounds = np.iinfo(name)
-        return np.clip(np.rint(values), bounds.min, bounds.max).astype(name)
-    return values
-
-
-def _rounded(values: NDArray[Any], column: Column) -> NDArray[Any]:
-    """Return values of a narrow type, moved back by a digit where they reached a bound."""
-    if isinstance(column.support, Circle):
-        return np.where(values < column.support.period, values, values.dtype.type(0))
-    if column.lattice:
-        return values
-    low, high = (values.dtype.type(end) for end in column.support.bounds)
-    inside: NDArray[Any] = np.clip(values, np.nextafter(low, high), np.nextafter(high, low))
-    return inside
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 def is_frame(X: object) -> bool:
@@ -216,53 +100,82 @@ def column_names(X: object) -> list[Any] | None:
     return list(X.columns) if is_frame(X) else None  # type: ignore[attr-defined]
 
 
-def read_matrix(X: Any, *, minimum: int = 1) -> tuple[Matrix, list[str]]:
-    """Turn a table into a float64 matrix.
+def read_table(X: Any, *, declared: Collection[int] = ()) -> Table:
+    """Read the columns of a table.
 
     Parameters
     ----------
     X : array-like, pandas.DataFrame or polars.DataFrame of shape (n, d)
-    minimum : int, default=1
-        Fewest rows that are accepted.
+    declared : collection of int
+        Positions of columns that are categorical whatever their type.
 
     Returns
     -------
-    values : ndarray of shape (n, d)
-        In C order; X itself if it is such a matrix.
-    dtypes : list of str
-        What each column was read from.
+    Table
+        Its values are X itself if that is a matrix in C order.
 
     Raises
     ------
     InputError
-        If a column cannot be used, a cell is missing or infinite, or there
-        are too few rows or columns.
+        If a column cannot be used, a cell is infinite, or there are too few
+        rows or columns.
+
+    Examples
+    --------
+    >>> from hybridflow.table import read_table
+    >>> table = read_table([[1, "a"], [3, "b"]])
+    >>> table.values.tolist(), table.factors[1].levels
+    ([[1.0, 0.0], [3.0, 1.0]], ('a', 'b'))
+    """
+    table = _read_frame(X, declared) if is_frame(X) else _read_array(_as_array(X), declared)
+    n, d = table.values.shape
+    if n == 0:
+        raise InputError(
+            f"Found array with 0 sample(s) (shape={table.values.shape}) while a minimum of 1 is "
+            "required."
+        )
+    if d == 0:
+        raise InputError(
+            f"Found array with 0 feature(s) (shape={table.values.shape}) while a minimum of 1 is "
+            "required."
+        )
+    _check_infinite(table.values, [str(name) for name in names_of(X, d)])
+    return table
+
+
+def read_matrix(X: Any) -> Matrix:
+    """Return a table of numbers, none of them missing.
+
+    Raises
+    ------
+    InputError
+        As `read_table`, and if a column holds levels or a cell is missing.
 
     Examples
     --------
     >>> from hybridflow.table import read_matrix
     >>> read_matrix([[1, 2], [3, 4.5]])
-    (array([[1. , 2. ],
-           [3. , 4.5]]), ['float64', 'float64'])
+    array([[1. , 2. ],
+           [3. , 4.5]])
     """
-    if is_frame(X):
-        values, dtypes = _read_frame(X)
-    else:
-        values, dtypes = _read_array(_as_array(X))
-    n, d = values.shape
-    if n < minimum:
-        raise InputError(
-            f"Found array with {n} sample(s) (shape={values.shape}) while a minimum of "
-            f"{minimum} is required."
-        )
-    if d == 0:
-        raise InputError(
-            f"Found array with 0 feature(s) (shape={values.shape}) while a minimum of 1 is "
-            "required."
-        )
-    names = [str(name) for name in column_names(X) or [f"x{i}" for i in range(d)]]
-    _check_finite(values, names)
-    return values, dtypes
+    table = read_table(X)
+    names = [str(name) for name in names_of(X, table.values.shape[1])]
+    if table.factors:
+        raise InputError(f"column {names[min(table.factors)]!r} holds no numbers")
+    refuse_missing(table.values, names)
+    return table.values
+
+
+def names_of(X: object, width: int) -> list[Any]:
+    """Return the column names of a frame, ``x0`` and so on for anything else.
+
+    Examples
+    --------
+    >>> from hybridflow.table import names_of
+    >>> names_of([[1.0, 2.0]], 2)
+    ['x0', 'x1']
+    """
+    return column_names(X) or [f"x{i}" for i in range(width)]
 
 
 def check_unique(names: list[Any]) -> None:
@@ -290,36 +203,61 @@ def check_unique(names: list[Any]) -> None:
         raise InputError(f"column names must be unique, repeated: {', '.join(repeated)}")
 
 
-def _check_finite(values: Matrix, names: list[str]) -> None:
+def refuse_missing(values: Matrix, names: list[str]) -> None:
+    """Raise if a cell is missing, naming columns, counts and first rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridflow.table import refuse_missing
+    >>> refuse_missing(np.array([[1.0, np.nan]]), ["a", "b"])
+    Traceback (most recent call last):
+        ...
+    hybridflow.errors.InputError: Input X contains NaN: column 'b' (1, first at row 0); ...
+    """
+    _refuse(values, names, np.isnan, "NaN", "drop these rows, or use missing='auto'")
+
+
+def _check_infinite(values: Matrix, names: list[str]) -> None:
     starts = range(0, len(values), _ROWS)
-    if all(np.isfinite(values[start : start + _ROWS]).all() for start in starts):
+    if not all(np.isfinite(values[start : start + _ROWS]).all() for start in starts):
+        _refuse(values, names, np.isinf, "infinity", "replace or drop these rows")
+
+
+def _refuse(
+    values: Matrix, names: list[str], test: Callable[[Matrix], Any], what: str, fix: str
+) -> None:
+    bad = test(values)
+    columns = np.flatnonzero(bad.any(axis=0))
+    if not len(columns):
         return
-    for what, bad, fix in (
-        ("infinity", np.isinf(values), "replace or drop these rows"),
-        ("NaN", np.isnan(values), _IMPUTE),
-    ):
-        columns = np.flatnonzero(bad.any(axis=0))
-        if not len(columns):
-            continue
-        places = []
-        for j in columns[:5]:
-            count, row = int(bad[:, j].sum()), int(bad[:, j].argmax())
-            seen = "no observed value" if what == "NaN" and count == len(values) else f"{count}"
-            places.append(f"column {names[j]!r} ({seen}, first at row {row})")
-        more = f" and {len(columns) - 5} more columns" if len(columns) > 5 else ""
-        raise InputError(f"Input X contains {what}: {', '.join(places)}{more}; {fix}")
+    places = []
+    for j in columns[:5]:
+        count, row = int(bad[:, j].sum()), int(bad[:, j].argmax())
+        places.append(f"column {names[j]!r} ({count}, first at row {row})")
+    more = f" and {len(columns) - 5} more columns" if len(columns) > 5 else ""
+    raise InputError(f"Input X contains {what}: {', '.join(places)}{more}; {fix}")
 
 
-def _read_frame(X: Any) -> tuple[Matrix, list[str]]:
+def _read_frame(X: Any, declared: Collection[int]) -> Table:
     names = list(X.columns)
     check_unique(names)
     frame = nw.from_native(X, eager_only=True)
-    values, dtypes = np.empty((len(frame), len(names))), []
+    values, dtypes, factors = np.empty((len(frame), len(names))), [], {}
     for i, name in enumerate(names):
         series = frame[name] if isinstance(name, str) else nw.from_native(X[name], series_only=True)
-        values[:, i] = read_series(series, str(name))
+        column = read_series(series, str(name), declared=i in declared)
+        values[:, i] = _placed(column, i, factors)
         dtypes.append(str(series.dtype))
-    return values, dtypes
+    return Table(values, dtypes, factors)
+
+
+def _placed(column: Numbers | Factor, i: int, factors: dict[int, Factor]) -> Numbers:
+    """Return the values of a column, noting it if it is one of levels."""
+    if not isinstance(column, Factor):
+        return column
+    factors[i] = column
+    return np.where(column.codes < 0, np.nan, column.codes)
 
 
 def _as_array(X: Any) -> NDArray[Any]:
@@ -368,19 +306,24 @@ def _as_array(X: Any) -> NDArray[Any]:
     return array
 
 
-def _read_array(array: NDArray[Any]) -> tuple[Matrix, list[str]]:
+def _read_array(array: NDArray[Any], declared: Collection[int]) -> Table:
     kind, dtype = array.dtype.kind, str(array.dtype.newbyteorder("="))
-    if kind in "fiub":
+    d, factors = array.shape[1], dict[int, Factor]()
+    if kind in "fiu" and not declared:
         with np.errstate(over="ignore"):  # of a longdouble: becomes infinity, and so is refused
             values = np.ascontiguousarray(array, dtype=np.float64)
     elif kind == "c":
         raise InputError(COMPLEX)
-    elif kind in "OUSMm":
+    elif kind in "fiubOUSMm":
         dtype = "object" if kind in "OUS" else dtype
         values = np.empty(array.shape)
-        for j in range(array.shape[1]):
+        for j in range(d):
+            if kind in "fiu" and j not in declared:
+                values[:, j] = array[:, j]
+                continue
             cells = list(array[:, j]) if kind in "Mm" else array[:, j].tolist()
-            values[:, j] = read_objects(cells, f"x{j}")
+            column = read_objects(cells, f"x{j}", declared=j in declared)
+            values[:, j] = _placed(column, j, factors)
     else:
-        raise InputError(f"X is of type {array.dtype}: {NOT_YET}")
-    return values, [dtype] * array.shape[1]
+        raise InputError(f"X is of type {array.dtype}: {UNUSABLE}")
+    return Table(values, [dtype] * d, factors)

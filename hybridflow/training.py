@@ -99,13 +99,13 @@ class Trainer:
         self.share = max(_LEAST_SHARE, self.pull) if model.head is not None else 1.0
         self.callbacks = callbacks
         self.full = keyed or len(rows) <= config.batch_size
-        self.levels = levels(rows.x) if keyed and model.noised else None
+        self.levels = levels(model.layout.split(rows.x)[0]) if keyed and model.stochastic else None
         device = rows.x.device
         self.generator = torch.Generator().manual_seed(seed)
         checked = held_out or rows
         self.check_noise = self.draw_noise(
             checked,
-            None if self.levels is None else levels(checked.x),
+            None if self.levels is None else levels(model.layout.split(checked.x)[0]),
             torch.Generator().manual_seed(seed),
         )
         self.keyed = keyed
@@ -242,18 +242,8 @@ class Trainer:
 
         Where cells are noised, both views go through the flow as one batch.
         """
-        model, targets, x = self.model, rows.targets, rows.x
-        n = len(rows)
-        if noise is not None:
-            noisy = model.dequantise(x, noise)
-            x = noisy if model.head is None else torch.cat([x, noisy])
-        standard, outer = model.preprocess(x)
-        if smoothing is not None:
-            seen = model.smooth(standard[-n:], smoothing)
-            standard = seen if model.head is None else torch.cat([standard[:n], seen])
-            outer = outer if len(outer) == len(standard) else outer.repeat(2)
-        z, inner = model.flow(standard.to(model.dtype))
-        log_density = model.base.log_prob(z[-n:]).double() + (outer + inner.double())[-n:]
+        model, targets = self.model, rows.targets
+        z, context, log_density = model.views(rows.x, noise, smoothing)
         density = -(rows.weight * log_density).sum() / rows.weight.sum()
         if model.head is None or targets is None:
             return None, density
@@ -261,17 +251,19 @@ class Trainer:
         total = weight.sum()
         if total == 0:
             return None, density
-        held = z[:n].detach()
-        eta = model.predictor(held + self.pull * (z[:n] - held), None, targets.offset)
+        held = z.detach()
+        eta = model.predictor(held + self.pull * (z - held), context, targets.offset)
         return (weight * model.head.nll(eta, targets)).sum() / total, density
 
     def draw_noise(
         self, rows: Rows, levels: Tensor | None, generator: torch.Generator
     ) -> Tensor | None:
-        """Return noise for the density view, keyed on levels if given, None if no cell is tied."""
-        if not self.model.noised:
+        """Return noise for the density view, keyed on levels if given, None if it needs none."""
+        if not self.model.stochastic:
             return None
-        return uniform_noise(generator, rows) if levels is None else keyed_noise(generator, levels)
+        if levels is not None:
+            return keyed_noise(generator, levels)
+        return uniform_noise(generator, len(rows), self.model.event.features, rows.x.device)
 
     def draw_smoothing(self, rows: Rows, generator: torch.Generator) -> Tensor | None:
         """Return the Gaussian noise of `TrainingConfig.noise`, None if there is none.
@@ -280,9 +272,11 @@ class Trainer:
         """
         if not self.config.noise:
             return None
-        uniform = (
-            keyed_noise(generator, levels(rows.x)) if self.keyed else uniform_noise(generator, rows)
-        )
+        numbers, _ = self.model.layout.split(rows.x)
+        if self.keyed:
+            uniform = keyed_noise(generator, levels(numbers))
+        else:
+            uniform = uniform_noise(generator, *numbers.shape, rows.x.device)
         return self.config.noise * torch.special.ndtri(uniform.clamp(_TINY, 1 - _TINY))
 
     def skip_step(self) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hybridflow.audit import audit, distinct_rows, lattice_step
+from hybridflow.column import Column
 from hybridflow.errors import ConstantFeatureWarning, DegenerateFeaturesWarning, SmallSampleWarning
-from hybridflow.table import Column
+from hybridflow.table import read_table
 
 rng = np.random.default_rng(0)
 NORMAL = rng.normal(size=400)
@@ -24,7 +25,7 @@ def look(*columns: np.ndarray) -> tuple[Column, ...]:
     d = table.shape[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return audit(table, ["float64"] * d, [f"x{i}" for i in range(d)])
+        return audit(read_table(table), np.arange(len(table)), [f"x{i}" for i in range(d)])
 
 
 @pytest.mark.parametrize(
@@ -123,15 +124,17 @@ def test_warnings_name_the_columns() -> None:
         pytest.warns(ConstantFeatureWarning, match="'b'"),
         pytest.warns(DegenerateFeaturesWarning, match="'c'"),
     ):
-        audit(table, ["float64"] * 3, ["a", "b", "c"])
+        audit(read_table(table), np.arange(len(table)), ["a", "b", "c"])
 
 
 def test_few_rows_warn() -> None:
     with pytest.warns(SmallSampleWarning, match="only 5 distinct rows"):
-        audit(rng.normal(size=(5, 1)), ["float64"], ["a"])
+        audit(read_table(rng.normal(size=(5, 1))), np.arange(5), ["a"])
 
 
 def test_fewer_rows_than_columns_warn() -> None:
     with pytest.warns(DegenerateFeaturesWarning, match="20 distinct rows for 50 columns"):
-        columns = audit(rng.normal(size=(20, 50)), ["float64"] * 50, [str(i) for i in range(50)])
+        columns = audit(
+            read_table(rng.normal(size=(20, 50))), np.arange(20), [str(i) for i in range(50)]
+        )
     assert {column.kind for column in columns} == {"continuous"}

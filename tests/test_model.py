@@ -21,9 +21,11 @@ from hybridflow import (
     TrainingConfig,
     hookimpl,
 )
+from hybridflow.contract import check_contract
 from hybridflow.densities import Normal
+from hybridflow.draws import quasi_random
 from hybridflow.errors import ConstantFeatureWarning, PluginContractError
-from hybridflow.model import HybridModel, check_contract
+from hybridflow.model import HybridModel
 from hybridflow.registry import default_registry
 from hybridflow.specs import Event
 from hybridflow.transforms import Compose, Gaussianize, Identity, Standardize, Transform
@@ -171,7 +173,7 @@ def test_parts_change_nothing(monkeypatch):
         counts = []
         for cells in (1, 2000):
             monkeypatch.setattr(hybridflow.model, "_CELLS", cells)
-            counts.append(len(list(model._parts(x, None, copies=32))))
+            counts.append(len(list(model._parts(x))))
             for part, expected in zip(answers(), whole, strict=True):
                 torch.testing.assert_close(part, expected, rtol=1e-10, atol=1e-10)
     assert counts == [200, 29]
@@ -269,12 +271,12 @@ def test_noise_has_no_limit_of_columns():
         torch.zeros(limit + 3),
         draws=8,
     )
-    noise, again = model.noise, hybridflow.model._quasi_random(8, limit + 3)
+    noise, again = model.noise, quasi_random(8, limit + 3)
     assert noise.shape == (8, limit + 3)
     assert torch.equal(noise, again)
     assert ((noise >= 0) & (noise < 1)).all()
     assert noise[:, limit:].unique().numel() == 24
-    assert torch.equal(hybridflow.model._quasi_random(8, limit), noise[:, :limit])
+    assert torch.equal(quasi_random(8, limit), noise[:, :limit])
 
 
 class Shift(Transform):

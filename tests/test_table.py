@@ -13,8 +13,10 @@ import pyarrow as pa
 import pytest
 
 from hybridflow.cells import is_missing, read_objects, read_series
+from hybridflow.column import Column
 from hybridflow.errors import ConfigError, InputError, InputTypeError
-from hybridflow.table import Column, Schema, check_unique, column_names, read_matrix
+from hybridflow.schema import Schema
+from hybridflow.table import check_unique, column_names, read_matrix, read_table
 
 VALUES = np.array([[1.0, 2.5], [3.0, -4.0], [0.0, 1e300]])
 
@@ -41,15 +43,17 @@ def schema(*columns: Column, **parameters: Any) -> Schema:
     ids=["array", "lists", "Fortran", "big-endian", "objects", "pandas", "arrow", "polars"],
 )
 def test_read_matrix(table: Any) -> None:
-    values, dtypes = read_matrix(table)
+    found = read_table(table)
+    values = found.values
     np.testing.assert_array_equal(values, VALUES)
     assert values.dtype == np.float64
     assert values.flags.c_contiguous
-    assert len(dtypes) == 2
+    assert len(found.dtypes) == 2
+    assert read_matrix(table).shape == (3, 2)
 
 
 def test_a_matrix_is_not_copied() -> None:
-    assert read_matrix(VALUES)[0] is VALUES
+    assert read_matrix(VALUES) is VALUES
 
 
 @pytest.mark.parametrize(
@@ -69,12 +73,12 @@ def test_types_that_were_read(table: Any, dtypes: list[str] | None) -> None:
         with pytest.raises(InputError, match=r"column 'x1' \(1, first at row 0\)"):
             read_matrix(table)
     else:
-        assert read_matrix(table)[1] == dtypes
+        assert read_table(table).dtypes == dtypes
 
 
 def test_wide_integers() -> None:
     table = pl.DataFrame({"a": pl.Series([1, 2**70], dtype=pl.Int128)})
-    np.testing.assert_array_equal(read_matrix(table)[0], [[1.0], [2.0**70]])
+    np.testing.assert_array_equal(read_matrix(table), [[1.0], [2.0**70]])
     with pytest.raises(InputError, match=r"column 'x0' .*beyond the range of float64 at row 1"):
         read_matrix(np.array([[1], [10**400]], dtype=object))
 
@@ -91,11 +95,6 @@ def test_the_first_columns_in_which_cells_are_missing_are_named() -> None:
     table[0] = 1.0
     with pytest.raises(InputError, match=r"column 'x4' \(2, first at row 1\) and 4 more columns"):
         read_matrix(table)
-
-
-def test_minimum() -> None:
-    with pytest.raises(InputError, match=r"3 sample\(s\) .* minimum of 4"):
-        read_matrix(VALUES, minimum=4)
 
 
 def test_frames_of_other_libraries_are_not_read_by_position() -> None:

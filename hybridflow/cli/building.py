@@ -26,6 +26,8 @@ _PLAIN = (
     "likelihood_weight",
     "validation",
     "calibration",
+    "missing",
+    "unknown",
     "members",
     "class_weight",
     "contamination",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hybridflow.cli.options import Task
 from hybridflow.cli.tables import column, listed
 from hybridflow.errors import ConfigError, InputError, closest
-from hybridflow.specs import Circle, Interval, Positive, Real, Support
+from hybridflow.specs import Categorical, Circle, Interval, Positive, Real, Support
 
 if TYPE_CHECKING:
     import polars as pl
@@ -193,7 +193,7 @@ def declarations(texts: Sequence[str]) -> dict[str, str]:
     return declared
 
 
-def support_of(name: str, text: str) -> Support:
+def support_of(name: str, text: str) -> Support | Categorical:
     """Return the support that a kind such as ``interval:0:1`` stands for.
 
     Parameters
@@ -201,7 +201,8 @@ def support_of(name: str, text: str) -> Support:
     name : str
         Of the column, for the message.
     text : str
-        ``real``, ``positive``, ``interval:LOW:HIGH`` or ``circle:PERIOD``.
+        ``real``, ``positive``, ``interval:LOW:HIGH``, ``circle:PERIOD`` or
+        ``categorical``.
 
     Raises
     ------
@@ -225,14 +226,17 @@ def support_of(name: str, text: str) -> Support:
                 return Interval(low=low, high=high)
             case "circle", [period]:
                 return Circle(period=period)
+            case "categorical", []:
+                return Categorical()
     except ConfigError as error:
         raise ConfigError(f"column {name!r}, {text!r}: {error}") from None
     except ValueError:
         pass  # of float(): told below
-    kinds = ("real", "positive", "interval", "circle")
+    kinds = ("real", "positive", "interval", "circle", "categorical")
     hint = "" if word in kinds else closest(word, kinds)
     raise ConfigError(
-        f"column {name!r}: expected real, positive, interval:LOW:HIGH or circle:PERIOD, for "
+        f"column {name!r}: expected real, positive, interval:LOW:HIGH, circle:PERIOD or "
+        f"categorical, for "
         f"instance {name}=circle:24, got {text!r}{hint}"
     )
 

@@ -41,7 +41,8 @@ class Settings(Config):
         ``name`` and the parameters of a component; a string stands for a name.
     training : dict
         Fields of `hybridflow.TrainingConfig`.
-    likelihood_weight, validation, calibration, members, class_weight, contamination, device, dtype, seed
+    likelihood_weight, validation, calibration,
+    missing, unknown, members, class_weight, contamination, device, dtype, seed
         As the parameters of the estimators (``seed`` is ``random_state``); None
         for their defaults.
     """
@@ -59,6 +60,8 @@ class Settings(Config):
     likelihood_weight: float | None = None
     validation: float | None = None
     calibration: float | None = None
+    missing: str | None = None
+    unknown: str | None = None
     members: int | None = None
     class_weight: Literal["balanced"] | None = None
     contamination: float | Literal["auto"] | None = None

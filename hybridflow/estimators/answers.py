@@ -58,9 +58,7 @@ class IntervalEstimator(RejectingEstimator):
             weight = held.weight[:, None].cpu().numpy() * targets.observed.cpu().numpy()
             for i, each in enumerate(folds):
                 known = np.flatnonzero(weight[:, i] > 0)
-                score = tail_probability(
-                    _output(law, i)[known], lower[known, i], upper[known, i]
-                )
+                score = tail_probability(_output(law, i)[known], lower[known, i], upper[known, i])
                 each.append(Fold.of(members, score, weight[known, i]))
         self.calibration_ = Calibration(
             outputs=tuple(Conformal(folds=tuple(each)) for each in folds), unseen=roles.shared

@@ -7,6 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,10 +24,23 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import ConcurrentFitError, ConfigError, InputError, InputTypeError, closest
 from hybridflow.estimators.blueprint import Blueprint
-from hybridflow.estimators.columns import check_bounds, declare, on_circles, read_columns
-from hybridflow.estimators.matching import check_reach, match_columns
+from hybridflow.estimators.columns import (
+    Declared,
+    check_bounds,
+    declare,
+    on_circles,
+    read_columns,
+)
+from hybridflow.estimators.exposure import check_exposure, with_exposure
+from hybridflow.estimators.matching import (
+    as_numbers,
+    check_reach,
+    check_unseen,
+    match_columns,
+)
 from hybridflow.estimators.members import fit_member
 from hybridflow.estimators.parameters import (
+    check_choice,
     check_count,
     check_device,
     check_dtype,
@@ -40,14 +54,17 @@ from hybridflow.exactness import AUDITED, audit_models
 from hybridflow.likelihoods.base import TargetBatch, refuse_censored
 from hybridflow.model import HybridModel
 from hybridflow.registry import Kind, Registry, default_registry
-from hybridflow.specs import Circle, Interval, Positive, Real, Target
+from hybridflow.schema import Schema
+from hybridflow.specs import Categorical, Target
 from hybridflow.table import (
     Matrix,
-    Schema,
-    column_names,
+    Table,
     container_of,
     is_frame,
+    names_of,
     read_matrix,
+    read_table,
+    refuse_missing,
 )
 from hybridflow.training import History, TrainingConfig
 from hybridflow.verdict import Audit
@@ -63,7 +80,9 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     flow: str | Config
     base: str | Config
     likelihood_weight: float
-    columns: Mapping[str | int, Real | Positive | Interval | Circle] | None
+    columns: Mapping[str | int, Declared] | None
+    missing: str
+    unknown: str
     training: TrainingConfig | None
     validation: Any
     calibration: Any
@@ -82,7 +101,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     n_features_in_: int
     interrupted_: bool
 
-    __metadata_request__inverse_transform = {"Z": UNUSED}  # noqa: RUF012 - as scikit-learn reads it
+    __metadata_request__inverse_transform = {"Z": UNUSED, "context": UNUSED}  # noqa: RUF012 - as scikit-learn reads it
 
     # -- parameters ------------------------------------------------------
 
@@ -126,6 +145,12 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _registry(self) -> Registry:
         return default_registry() if self.registry is None else self.registry
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing == "auto"
+        tags.input_tags.categorical = True
+        return tags
+
     # -- fitting ---------------------------------------------------------
 
     @contextmanager
@@ -145,16 +170,29 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             with _FITTING_LOCK:
                 _FITTING.discard(id(self))
 
-    def _read_training_table(self, X: Any) -> tuple[Matrix, list[str]]:
+    def _read_training_table(self, X: Any) -> Table:
         """Read X, setting the names and the number of features."""
-        values, dtypes = read_matrix(X)
-        self._check_columns(X, values, reset=True)
-        if len(values) < 2:
+        check_choice("missing", self.missing, ("auto", "error"))
+        check_choice("unknown", self.unknown, ("other", "error"))
+        table = read_table(X, declared=self._declared_levels(X))
+        self._check_columns(X, table.values, reset=True)
+        if self.missing == "error":
+            refuse_missing(table.values, [str(n) for n in names_of(X, table.values.shape[1])])
+        if len(table) < 2:
             raise InputError(
-                f"Found array with 1 sample (shape={values.shape}) while a minimum of 2 is "
+                f"Found array with 1 sample (shape={table.values.shape}) while a minimum of 2 is "
                 f"required by {type(self).__name__}."
             )
-        return values, dtypes
+        return table
+
+    def _declared_levels(self, X: Any) -> list[int]:
+        """Return the positions of the columns that are declared to be categorical."""
+        given = self.columns if isinstance(self.columns, Mapping) else {}
+        if not any(isinstance(support, Categorical) for support in given.values()):
+            return []
+        width = len(X.columns) if is_frame(X) else np.asarray(X, dtype=object).shape[-1]
+        declared = read_columns(given, X, width)
+        return [j for j, support in declared.items() if isinstance(support, Categorical)]
 
     def _check_columns(self, X: Any, values: Matrix, *, reset: bool) -> None:
         """Set or check the number and the names of the columns, as scikit-learn does."""
@@ -168,8 +206,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _fit(
         self,
         X: Any,
-        values: Matrix,
-        dtypes: list[str],
+        table: Table,
         *,
         head: str | Config | None,
         target: Target | None,
@@ -185,18 +222,21 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         device, members = check_device(self.device), check_members(self.members)
         rng = check_seed(self.random_state)
 
-        declared = read_columns(self.columns, X, values.shape[1])
-        values = on_circles(values, declared)
+        names = [str(name) for name in names_of(X, table.values.shape[1])]
+        declared = read_columns(self.columns, X, len(names))
+        table = replace(table, values=on_circles(table.values, declared))
+        values = table.values
 
         used = np.flatnonzero(weight > 0)
         factors = np.divide(task_weight, weight, out=np.zeros_like(weight), where=weight > 0)
         weight = count_rows(weight)
         task_weight = weight * factors
-        names = [str(n) for n in column_names(X) or [f"x{i}" for i in range(values.shape[1])]]
-        audited = declare(audit(values[used], dtypes, names), values[used], declared)
+        levels = [j for j, support in declared.items() if isinstance(support, Categorical)]
+        audited = declare(audit(table, used, names, declared=levels), values[used], declared)
         check_bounds(values, used, audited)
+        head_config = None if head is None else registry.resolve("head", head)[1]
         schema = Schema(
-            columns=audited,
+            columns=with_exposure(audited, values, head_config),
             container=container_of(X),
             named=hasattr(self, "feature_names_in_"),
         )
@@ -205,10 +245,12 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             target=target,
             flow=self._config("flow"),
             base=registry.resolve("base", self.base)[1],
-            head=None if head is None else registry.resolve("head", head)[1],
+            head=head_config,
         )
         blueprint = self._planned(blueprint)
+        x = torch.as_tensor(schema.encode(table))
         if targets is not None:
+            targets = replace(targets, offset=schema.layout.offset(x))
             _check_targets(blueprint, registry, targets)
         small = len(distinct_rows(values[used])) <= SMALL
         roles = assign_roles(
@@ -221,9 +263,9 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             codes=codes,
             small=small,
         )
-        training_rows = np.setdiff1d(used, roles.calibration)
+        learned = np.setdiff1d(used, roles.calibration) if roles.shared else used
         rows = Rows(
-            torch.as_tensor(values[:, schema.kept]).to(device),
+            x.to(device),
             None if targets is None else targets.to(device),
             torch.as_tensor(weight).to(device),
             torch.as_tensor(task_weight).to(device),
@@ -237,7 +279,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 plan,
                 registry,
                 rows,
-                torch.as_tensor(np.setdiff1d(training_rows, positions)),
+                torch.as_tensor(np.setdiff1d(learned, positions)),
                 torch.as_tensor(positions),
                 self._training_for(plan),
                 likelihood_weight=weight_of_density,
@@ -258,7 +300,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.schema_, self.blueprint_ = schema, blueprint
         self.models_, self.histories_, self.interrupted_ = models, histories, interrupted
         self.audit_ = found
-        self._n_features_out = len(schema.kept)
+        self._n_features_out = len(schema.numbers)
         self._after_fit(rows, roles)
         if self.interrupted_ and training.on_interrupt == "raise":
             raise KeyboardInterrupt
@@ -286,24 +328,29 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         check_is_fitted(self, "models_")
         if hasattr(self, "feature_names_in_"):
             X = match_columns(X, [str(name) for name in self.feature_names_in_])
-        values, _ = read_matrix(X)
-        self._check_columns(X, values, reset=False)
-        kept = self.schema_.kept
-        # Rows that need no change are not copied: they may fill half of the memory.
-        used = values if len(kept) == values.shape[1] else np.ascontiguousarray(values[:, kept])
-        check_reach(self.models_[0], self.schema_, used)
-        return torch.as_tensor(used if used.flags.writeable else used.copy()).to(
-            self.models_[0].step.device
-        )
+        schema = self.schema_
+        levels = [j for j, column in enumerate(schema.columns) if column.levels]
+        table = read_table(X, declared=levels)
+        self._check_columns(X, table.values, reset=False)
+        table = as_numbers(table, schema)
+        x = schema.encode(table)
+        check_unseen(table, x, schema, missing=self.missing, unknown=self.unknown)
+        check_exposure(schema, x)
+        check_reach(self.models_[0], schema, x)
+        return torch.as_tensor(x if x.flags.writeable else x.copy()).to(self.models_[0].step.device)
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         r"""Return the score of each row: log p(x), averaged over members.
 
         .. math:: \log \bar p(x) = \log \frac{1}{M} \sum_m p_m(x)
 
-        A tied column whose values lie on a lattice counts as a mass, every
-        other as a density; ``schema_`` says which is which. Constant columns
-        are left out. Rows outside the support of a column have -inf.
+        A categorical column, a missing flag, and a tied column whose values
+        lie on a lattice count as masses, every other column as a density;
+        ``print(schema_.summary())`` says which is which. Constant columns are
+        left out. A level never seen has the mass of all such levels together.
+        Where cells are missing, or tied, the score is an average over 32 draws,
+        in expectation a lower bound of the logarithm. Rows outside the support
+        of a column have -inf.
 
         Parameters
         ----------
@@ -341,41 +388,59 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         x = self._read(X)
         with torch.no_grad():
-            z, _ = self.models_[0].latent(x)
+            z, _ = self.models_[0].task_view(x)
         return np.asarray(z.cpu().numpy(), dtype=np.float64)
 
-    def inverse_transform(self, Z: Any) -> NDArray[np.float64]:
+    def inverse_transform(self, Z: Any, context: Any = None) -> Any:
         """Return the rows whose latent is Z, by the first member.
 
         Parameters
         ----------
         Z : array-like of shape (n, D)
+        context : array-like of shape (n, d), optional
+            Rows whose levels and missing cells these have; needed if there are
+            categorical columns or columns with missing cells.
 
         Returns
         -------
-        ndarray of shape (n, d)
-            Constant columns hold their constant. Values are not rounded.
+        ndarray of shape (n, d), or frame
+            A frame, or an array of objects, where there are levels. Constant
+            columns hold their constant. Values are not rounded.
         """
         check_is_fitted(self, "models_")
         if np.ndim(Z) == 2 and np.shape(Z)[1] == 0 == self._n_features_out:
             z = np.empty(np.shape(Z))
         else:
-            z, _ = read_matrix(Z)
+            z = read_matrix(Z)
         if z.shape[1] != self._n_features_out:
             raise InputError(
                 f"Z has {z.shape[1]} columns, but the latent has {self._n_features_out}"
             )
         model = self.models_[0]
+        device = model.step.device
+        given = None
+        if model.categories is not None:
+            if context is None:
+                raise InputError(
+                    "context: the rows have levels or missing cells that Z does not tell; pass "
+                    "the rows that it came from: inverse_transform(Z, context=X)"
+                )
+            given = self._read(context)
+            if len(given) != len(z):
+                raise InputError(f"context has {len(given)} rows, but Z has {len(z)}")
         with torch.no_grad():
-            x = model.data(torch.as_tensor(z).to(model.step.device))
-        return self.schema_.expand(x.cpu().numpy())
+            codes = None if given is None else model.layout.split(given)[1]
+            numbers = model.data(torch.as_tensor(z).to(device), model.context(codes))
+            x = model.layout.join(numbers, codes).cpu().numpy()
+        values = self.schema_.expand(x)
+        return values if model.categories is None else self.schema_.frame(values)
 
     def _draw(
         self, n_samples: int, random_state: Any
     ) -> tuple[torch.Tensor, np.random.RandomState]:
-        """Draw rows from random members, shape (n, D)."""
+        """Draw rows from random members, shape (n, K)."""
         check_is_fitted(self, "models_")
-        n_samples = check_count(n_samples, self._n_features_out, _MOST_CELLS)
+        n_samples = check_count(n_samples, len(self.schema_.kept), _MOST_CELLS)
         rng = check_seed(random_state)
         generator = torch.Generator().manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         counts = rng.multinomial(n_samples, [1 / len(self.models_)] * len(self.models_))

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hybridflow.categories import Categories
+from hybridflow.column import Column
 from hybridflow.config import Config
 from hybridflow.densities import Base, Product, Uniform
 from hybridflow.errors import ConfigError
 from hybridflow.guards import building
 from hybridflow.model import HybridModel
 from hybridflow.registry import Registry
+from hybridflow.schema import Schema
 from hybridflow.specs import BaseSpec, Circle, Event, Real, Target
-from hybridflow.table import Column, Schema
 from hybridflow.transforms import (
     CircleToAngle,
     Compose,
@@ -66,16 +68,28 @@ class Blueprint:
 
     @property
     def event(self) -> Event:
-        """The columns that carry a density, with their supports."""
-        columns = self.columns
+        """The columns that carry a density, with their supports, and the width of the context."""
+        columns, categories = self.columns, self.categories()
+        width = 0 if categories is None else categories.width
         if all(isinstance(column.support, Real) for column in columns):
-            return Event.real(len(columns))
-        return Event(shape=(len(columns),), support=tuple(column.support for column in columns))
+            return Event.real(len(columns), width)
+        support = tuple(column.support for column in columns)
+        return Event(shape=(len(columns),), support=support, context_features=width)
 
     @property
     def columns(self) -> list[Column]:
         """What is known of the columns that carry a density."""
-        return [self.schema.columns[i] for i in self.schema.kept]
+        return [self.schema.columns[i] for i in self.schema.numbers]
+
+    def categories(self) -> Categories | None:
+        """Return the model of categorical columns and missing flags, None if there are none."""
+        layout = self.schema.layout
+        flags = len(layout.flagged)
+        if not layout.sizes and not flags:
+            return None
+        return Categories(
+            (*layout.sizes, *[2] * flags), [True] * len(layout.sizes) + [False] * flags
+        )
 
     def build(self, registry: Registry, seed: int) -> HybridModel:
         """Build the model with the starting weights of a seed, in float64.
@@ -109,7 +123,7 @@ class Blueprint:
                         f"{self._circles()}; use another head, or leave these out of columns="
                     )
                 # An angle is two numbers to a head.
-                read = Event.real(latent.features + len(latent.circles))
+                read = Event.real(latent.features + len(latent.circles), latent.context_features)
                 head = head_spec.build(read, target, base, self.head)
             model = HybridModel(
                 event,
@@ -120,6 +134,8 @@ class Blueprint:
                 step=torch.tensor([c.step for c in columns], dtype=torch.float64),
                 lattice=torch.tensor([c.lattice for c in columns], dtype=torch.bool),
                 origin=torch.tensor([c.origin for c in columns], dtype=torch.float64),
+                layout=self.schema.layout,
+                categories=self.categories(),
             )
         model.network_to(torch.float64)
         return model
@@ -130,8 +146,9 @@ class Blueprint:
             return spec.build(latent, self.target, self.base)
         circles = latent.circles
         straight = [i for i in range(latent.features) if i not in circles]
-        around = Event(shape=(len(circles),), support=(_ANGLE,))
-        chosen = spec.build(Event.real(len(straight)), self.target, self.base)
+        width = latent.context_features
+        around = Event(shape=(len(circles),), support=(_ANGLE,), context_features=width)
+        chosen = spec.build(Event.real(len(straight), width), self.target, self.base)
         return Product([(chosen, straight), (Uniform(around), circles)])
 
     def _build_flow(self, latent: Event, registry: Registry) -> Transform:
@@ -160,9 +177,9 @@ class Blueprint:
 def latent_event(event: Event) -> Event:
     """Return what a row is behind the preprocessing: real numbers, and angles for circles."""
     if not event.circles:
-        return Event.real(event.features)
+        return Event.real(event.features, event.context_features)
     support = tuple(_ANGLE if isinstance(s, Circle) else Real() for s in event.dimensions)
-    return Event(shape=event.shape, support=support)
+    return event.replace(support=support)
 
 
 def flows_for(kinds: frozenset[str], registry: Registry) -> list[str]:

@@ -15,6 +15,7 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import InputError
 from hybridflow.estimators.answers import SetEstimator
+from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.indicators import (
     indicator_target,
     is_table,
@@ -35,8 +36,7 @@ from hybridflow.estimators.targets import (
 from hybridflow.estimators.weights import class_factors, read_weights
 from hybridflow.laws import CategoricalLaw, JointLaw, mixed
 from hybridflow.registry import Registry
-from hybridflow.specs import Circle, Interval, Positive, Real
-from hybridflow.table import Matrix
+from hybridflow.table import Table
 from hybridflow.training import TrainingConfig
 
 
@@ -59,8 +59,16 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         What turns the latent into a law for y.
     columns : dict, optional
         What columns hold, by name, or by position in an array without names:
-        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
-        Samples then never leave it. Others may be any number.
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``,
+        ``Categorical()``. Samples then never leave it. Other columns of numbers
+        may be any number, those of text, booleans and categorical types are
+        categorical.
+    missing : {"auto", "error"}, default="auto"
+        ``"auto"``: missing cells are averaged over for the density, and a flag
+        of each column that had some tells the head. ``"error"`` refuses them.
+    unknown : {"other", "error"}, default="other"
+        ``"other"``: a level never seen counts as one unseen level, with a
+        warning. ``"error"`` refuses rows with such a level.
     likelihood_weight : float, default=0.3
         λ per dimension: 0 is discriminative, D the joint likelihood.
     training : TrainingConfig, optional
@@ -128,7 +136,9 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         base: str | Config = "normal",
         head: str | Config = "categorical",
         *,
-        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
+        columns: Mapping[str | int, Declared] | None = None,
+        missing: str = "auto",
+        unknown: str = "other",
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -146,6 +156,8 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         self.base = base
         self.head = head
         self.columns = columns
+        self.missing = missing
+        self.unknown = unknown
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation
@@ -185,12 +197,12 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
-            values, dtypes = self._read_training_table(X)
+            table = self._read_training_table(X)
             if is_table(y):
-                return self._fit_several(X, y, values, dtypes, sample_weight)
-            labels = read_labels(y, len(values), self.unlabeled, type(self).__name__)
+                return self._fit_several(X, y, table, sample_weight)
+            labels = read_labels(y, len(table), self.unlabeled, type(self).__name__)
             warn_if_reordered(X, y)
-            weight = read_weights(sample_weight, len(values))
+            weight = read_weights(sample_weight, len(table))
             present = np.bincount(labels.codes, weight * labels.labelled, len(labels.classes)) > 0
             if present.sum() < 2:
                 raise InputError(
@@ -202,8 +214,7 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
             self.n_labeled_ = int(labels.labelled.sum())
             self._fit(
                 X,
-                values,
-                dtypes,
+                table,
                 head=self.head,
                 target=classification_target(labels).replace(names=(name_of(y),)),
                 targets=batch_of_labels(labels),
@@ -217,22 +228,20 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         self,
         X: Any,
         y: Any,
-        values: Matrix,
-        dtypes: list[str],
+        table: Table,
         sample_weight: ArrayLike | None,
     ) -> Self:
         """Fit on several labels per row."""
-        indicators = read_indicators(y, len(values), self.class_weight, type(self).__name__)
+        indicators = read_indicators(y, len(table), self.class_weight, type(self).__name__)
         warn_if_reordered(X, y)
-        weight = read_weights(sample_weight, len(values))
+        weight = read_weights(sample_weight, len(table))
         if not (indicators.labelled & (weight > 0)).any():
             raise InputError("no labelled row has a positive sample_weight")
         self.classes_ = np.arange(len(indicators.names))
         self.n_labeled_ = int(indicators.labelled.sum())
         self._fit(
             X,
-            values,
-            dtypes,
+            table,
             head=self.head,
             target=indicator_target(indicators),
             targets=batch_of_outcomes(indicators),

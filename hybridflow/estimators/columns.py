@@ -9,19 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridflow.audit import lattice_step
+from hybridflow.column import Column
 from hybridflow.errors import ConfigError, InputError, closest
-from hybridflow.specs import Circle, Interval, Positive, Real
-from hybridflow.table import Column, Matrix, column_names
+from hybridflow.specs import Categorical, Circle, Interval, Positive, Real
+from hybridflow.table import Matrix, column_names
 
-Declared = Real | Positive | Interval | Circle
+Declared = Real | Positive | Interval | Circle | Categorical
 
 _KINDS: dict[str, type[Declared]] = {
     "real": Real,
     "positive": Positive,
     "interval": Interval,
     "circle": Circle,
+    "categorical": Categorical,
 }
-_EXPECTED = "Positive(), Interval(low=0, high=1), Circle(period=24) or Real()"
+_EXPECTED = "Positive(), Interval(low=0, high=1), Circle(period=24), Categorical() or Real()"
 
 
 def read_columns(columns: Any, X: Any, width: int) -> dict[int, Declared]:
@@ -121,6 +123,13 @@ def declare(
     """
     placed = list(columns)
     for j, support in declared.items():
+        if isinstance(support, Categorical) or placed[j].kind == "empty":
+            continue
+        if placed[j].levels and placed[j].dtype.lower() != "float64":
+            raise ConfigError(
+                f"columns: {placed[j].name!r} holds levels, such as {placed[j].levels[0]!r}, and "
+                f"{described(support)} is for numbers; leave it out of columns="
+            )
         column = placed[j].replace(support=support)
         if isinstance(support, Circle) and column.lattice:
             step = lattice_step(np.append(values[:, j], column.origin + support.period))
@@ -190,6 +199,8 @@ def described(support: Any) -> str:
             return f"from {low:g} to {high:g}"
         case Circle(period=period):
             return f"a circle of {period:g}"
+        case Categorical():
+            return "categorical"
         case _:
             return "any number"
 

@@ -11,10 +11,10 @@ from sklearn.base import DensityMixin
 
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
+from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.novelty import NoveltyEstimator
 from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
-from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -31,8 +31,16 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
         Distribution of the latent.
     columns : dict, optional
         What columns hold, by name, or by position in an array without names:
-        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
-        Samples then never leave it. Others may be any number.
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``,
+        ``Categorical()``. Samples then never leave it. Other columns of numbers
+        may be any number, those of text, booleans and categorical types are
+        categorical.
+    missing : {"auto", "error"}, default="auto"
+        ``"auto"``: missing cells are averaged over for the density, and a flag
+        of each column that had some tells the head. ``"error"`` refuses them.
+    unknown : {"other", "error"}, default="other"
+        ``"other"``: a level never seen counts as one unseen level, with a
+        warning. ``"error"`` refuses rows with such a level.
     training : TrainingConfig, optional
     validation : float, splitter, array of int or None, default=0.15
         Rows held out for early stopping: a share, the first split of a
@@ -87,7 +95,9 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
         flow: str | Config = "spline-coupling",
         base: str | Config = "normal",
         *,
-        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
+        columns: Mapping[str | int, Declared] | None = None,
+        missing: str = "auto",
+        unknown: str = "other",
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
         calibration: Any = "auto",
@@ -101,6 +111,8 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
         self.flow = flow
         self.base = base
         self.columns = columns
+        self.missing = missing
+        self.unknown = unknown
         self.training = training
         self.validation = validation
         self.calibration = calibration
@@ -138,12 +150,11 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
-            values, dtypes = self._read_training_table(X)
-            weight = read_weights(sample_weight, len(values))
+            table = self._read_training_table(X)
+            weight = read_weights(sample_weight, len(table))
             self._fit(
                 X,
-                values,
-                dtypes,
+                table,
                 head=None,
                 target=None,
                 targets=None,

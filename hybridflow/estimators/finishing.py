@@ -33,6 +33,6 @@ def finish_head(model: HybridModel, rows: Rows) -> None:
     batches = []
     for start in range(0, len(labelled), _PART):
         part = slice(start, start + _PART)
-        z = model.readout(model.latent(labelled.x[part])[0])
-        batches.append((z, None, labelled.targets[part]))
+        z, context = model.task_view(labelled.x[part])
+        batches.append((model.readout(z), context, labelled.targets[part]))
     head.finish(batches, labelled.task_weight)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
+from hybridflow.contract import check_contract
 from hybridflow.errors import TrainingDivergedError
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.finishing import finish_head
-from hybridflow.model import HybridModel, check_contract
+from hybridflow.model import HybridModel
 from hybridflow.registry import Registry
 from hybridflow.training import Trainer, TrainingConfig, TrainingState
 
@@ -75,7 +76,7 @@ def fit_member(
     except TrainingDivergedError as error:
         raise TrainingDivergedError(f"flow {name!r}: {error}") from None
     model.eval()
-    model.flow.finish(((model.preprocess(mine.x)[0].to(dtype), None),), mine.weight)
+    finish(model, mine)
     model.network_to(torch.float64)
     finish_head(model, tame(model, mine))
     return model.requires_grad_(False), state
@@ -88,12 +89,25 @@ def tame(model: HybridModel, rows: Rows) -> Rows:
     The gradient of a row grows with its distance: a single cell a million
     deviations out would make up the whole clipped gradient of its batch.
     """
-    standard, _ = model.preprocess(rows.x)
+    numbers, _ = model.layout.split(rows.x)
+    complete, _ = model.complete(numbers, numbers.isnan())
+    standard, _ = model.preprocess(complete)
     far = standard.abs() > _FAR
     if not far.any():
         return rows
     edge, _ = model.preprocess.inverse(standard.clamp(-_FAR, _FAR))
-    return replace(rows, x=torch.where(far, edge, rows.x))
+    x = rows.x.clone()
+    x[:, list(model.layout.numbers)] = torch.where(far, edge, numbers)
+    return replace(rows, x=x)
+
+
+@torch.no_grad()
+def finish(model: HybridModel, rows: Rows) -> None:
+    """Let the flow see the training rows once more, after training."""
+    numbers, given = model.layout.split(rows.x)
+    complete, _ = model.complete(numbers, numbers.isnan())
+    standard = model.preprocess(complete)[0].to(model.dtype)
+    model.flow.finish(((standard, model.context(given)),), rows.weight)
 
 
 @torch.no_grad()
@@ -107,31 +121,61 @@ def initialize(model: HybridModel, rows: Rows, seed: int, name: str, *, mixes: b
     PluginContractError
         If the flow, which is called `name`, does not keep its contract.
     """
-    x, weight, clean, y = rows.x, rows.weight, rows.x, codes(rows)
+    weight, y = rows.weight, codes(rows)
+    x, given = model.layout.split(rows.x)
+    if model.categories is not None and given is not None:
+        model.categories.initialize(given, weight)
+    missing = x.isnan()
+    x = filled(x, missing, weight)
+    generator = torch.Generator().manual_seed(seed)
     if model.noised:
         # The same few draws for every row keep a weight equal to a repetition.
         copies = len(model.noise) if len(x) < _ENOUGH else 1
         if copies > 1:
             x = model.dequantise(x[None], model.noise[:, None]).flatten(0, 1)
-            weight = weight.repeat(copies)
+            weight, missing = weight.repeat(copies), missing.repeat(copies, 1)
             y = None if y is None else y.repeat(copies, 1)
+            given = None if given is None else given.repeat(copies, 1)
         else:
-            generator = torch.Generator().manual_seed(seed)
             uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
             x = model.dequantise(x, uniform.to(x.device))
     model.preprocess.initialize(x, weight=weight)
     standard = model.preprocess(x)[0].clamp(-_FAR, _FAR)
-    model.flow.initialize(standard, weight=weight)
+    if missing.any():
+        uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
+        standard = torch.where(missing, model.fill(uniform.to(x.device))[0], standard)
+    context = model.context(given)
+    model.flow.initialize(standard, context, weight=weight)
     if model.event.features:
         check_contract(model.flow, model.event, name, standard[:5])
-    z, _ = model.flow(standard)
-    model.base.initialize(z, y=y, weight=weight)
+    z, _ = model.flow(standard, context)
+    model.base.initialize(z, context, y=y, weight=weight)
     if model.head is not None and rows.targets is not None:
         if mixes:
             model.fit_mixing(z, standard, weight)
         labelled = rows.targets.labelled
-        clean_z = model.readout(model.latent(clean[labelled])[0])
-        model.head.initialize(clean_z, None, rows.targets[labelled], rows.task_weight[labelled])
+        latent, read = model.task_view(rows.x[labelled])
+        model.head.initialize(
+            model.readout(latent), read, rows.targets[labelled], rows.task_weight[labelled]
+        )
+
+
+def filled(x: Tensor, missing: Tensor, weight: Tensor) -> Tensor:
+    """Return numbers with the missing cells of a column at evenly spaced quantiles of the others.
+
+    So what is fitted to the column is that of its observed cells.
+    """
+    if not missing.any():
+        return x
+    x = x.clone()
+    for j in missing.any(0).nonzero()[:, 0].tolist():
+        gaps = missing[:, j]
+        known, order = x[~gaps, j].sort()
+        share = weight[~gaps][order].cumsum(0) / weight[~gaps].sum()
+        count = int(gaps.sum())
+        levels = (torch.arange(count, dtype=x.dtype, device=x.device) + 0.5) / count
+        x[gaps, j] = known[torch.searchsorted(share, levels).clamp(max=len(known) - 1)]
+    return x
 
 
 def codes(rows: Rows) -> Tensor | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import warnings
 from abc import abstractmethod
@@ -31,7 +30,7 @@ from hybridflow.novelty import (
     novelty_share,
     rows_needed,
 )
-from hybridflow.novelty.calibration import calibrate, fold_of, ordered
+from hybridflow.novelty.calibration import calibrate, fold_of
 
 Floats = NDArray[np.float64]
 
@@ -361,8 +360,9 @@ class RejectingEstimator(NoveltyEstimator):
 def _read(model: HybridModel, x: torch.Tensor) -> Reading:
     """Return what one member says about rows."""
     with torch.no_grad():
-        standard, ladj = model.preprocess(x)
-        latent, _ = model.latent(x)
+        numbers, _ = model.layout.split(x)
+        standard, ladj = model.preprocess(model.complete(numbers, numbers.isnan())[0])
+        latent, _ = model.task_view(x)
         log_density = model.log_score(x)
     parts = (log_density, latent, standard, ladj)
     return Reading(*(part.double().cpu().numpy() for part in parts))

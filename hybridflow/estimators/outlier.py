@@ -17,11 +17,11 @@ from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.errors import ConfigError
 from hybridflow.estimators.blueprint import Blueprint, latent_event
+from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.novelty import NoveltyEstimator
 from hybridflow.estimators.splits import Roles
 from hybridflow.estimators.weights import read_weights
 from hybridflow.registry import Registry
-from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 AUTO = "auto"
@@ -54,8 +54,16 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         Distribution of the latent.
     columns : dict, optional
         What columns hold, by name, or by position in an array without names:
-        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
-        Samples then never leave it. Others may be any number.
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``,
+        ``Categorical()``. Samples then never leave it. Other columns of numbers
+        may be any number, those of text, booleans and categorical types are
+        categorical.
+    missing : {"auto", "error"}, default="auto"
+        ``"auto"``: missing cells are averaged over for the density, and a flag
+        of each column that had some tells the head. ``"error"`` refuses them.
+    unknown : {"other", "error"}, default="other"
+        ``"other"``: a level never seen counts as one unseen level, with a
+        warning. ``"error"`` refuses rows with such a level.
     contamination : "auto" or float, default="auto"
         ``"auto"``: outliers are rows whose p-value is below 0.05, so about one new
         usual row in twenty. A share: the offset is that quantile of the scores
@@ -124,7 +132,9 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         flow: str | Config = "auto",
         base: str | Config = "normal",
         *,
-        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
+        columns: Mapping[str | int, Declared] | None = None,
+        missing: str = "auto",
+        unknown: str = "other",
         contamination: str | float = "auto",
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -139,6 +149,8 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         self.flow = flow
         self.base = base
         self.columns = columns
+        self.missing = missing
+        self.unknown = unknown
         self.contamination = contamination
         self.training = training
         self.validation = validation
@@ -182,12 +194,11 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         ):
             raise ConfigError(f"contamination must be 'auto' or lie in (0, 0.5], got {share!r}")
         with self._alone():
-            values, dtypes = self._read_training_table(X)
-            weight = read_weights(sample_weight, len(values))
+            table = self._read_training_table(X)
+            weight = read_weights(sample_weight, len(table))
             self._fit(
                 X,
-                values,
-                dtypes,
+                table,
                 head=None,
                 target=None,
                 targets=None,

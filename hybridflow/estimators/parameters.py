@@ -24,6 +24,12 @@ def check_likelihood_weight(value: Any) -> float:
     return float(value)
 
 
+def check_choice(name: str, value: Any, options: tuple[str, ...]) -> None:
+    """Raise ConfigError unless a parameter is one of its options."""
+    if value not in options:
+        raise ConfigError(f"{name} must be {' or '.join(map(repr, options))}, got {value!r}")
+
+
 def check_members(value: Any) -> int:
     """Return the number of members, from 1 to 100."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 100:

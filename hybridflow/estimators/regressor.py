@@ -13,6 +13,7 @@ from sklearn.base import RegressorMixin
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
 from hybridflow.estimators.answers import IntervalEstimator
+from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.outcomes import (
     batch_of_outcomes,
     log_probability,
@@ -26,7 +27,6 @@ from hybridflow.estimators.targets import warn_if_reordered
 from hybridflow.estimators.weights import read_weights
 from hybridflow.laws import Law, mixed
 from hybridflow.registry import Registry
-from hybridflow.specs import Circle, Interval, Positive, Real
 from hybridflow.training import TrainingConfig
 
 
@@ -52,8 +52,16 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         ``"student-t"``, ``"poisson"``, or a plugin's.
     columns : dict, optional
         What columns hold, by name, or by position in an array without names:
-        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``.
-        Samples then never leave it. Others may be any number.
+        ``Positive()``, ``Interval(low=0, high=1)``, ``Circle(period=24)``,
+        ``Categorical()``. Samples then never leave it. Other columns of numbers
+        may be any number, those of text, booleans and categorical types are
+        categorical.
+    missing : {"auto", "error"}, default="auto"
+        ``"auto"``: missing cells are averaged over for the density, and a flag
+        of each column that had some tells the head. ``"error"`` refuses them.
+    unknown : {"other", "error"}, default="other"
+        ``"other"``: a level never seen counts as one unseen level, with a
+        warning. ``"error"`` refuses rows with such a level.
     likelihood_weight : float, default=0.3
         λ per dimension: 0 is discriminative, D the joint likelihood.
     training : TrainingConfig, optional
@@ -115,7 +123,9 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         base: str | Config = "normal",
         head: str | Config = "mixture",
         *,
-        columns: Mapping[str | int, Real | Positive | Interval | Circle] | None = None,
+        columns: Mapping[str | int, Declared] | None = None,
+        missing: str = "auto",
+        unknown: str = "other",
         likelihood_weight: float = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
@@ -131,6 +141,8 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         self.base = base
         self.head = head
         self.columns = columns
+        self.missing = missing
+        self.unknown = unknown
         self.likelihood_weight = likelihood_weight
         self.training = training
         self.validation = validation
@@ -170,16 +182,15 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
-            values, dtypes = self._read_training_table(X)
-            outcomes = read_outcomes(y, len(values), type(self).__name__)
+            table = self._read_training_table(X)
+            outcomes = read_outcomes(y, len(table), type(self).__name__)
             warn_if_reordered(X, y)
-            weight = read_weights(sample_weight, len(values))
+            weight = read_weights(sample_weight, len(table))
             target = outcome_target(outcomes, weight)
             self.n_labeled_ = int(outcomes.labelled.sum())
             self._fit(
                 X,
-                values,
-                dtypes,
+                table,
                 head=self.head,
                 target=target,
                 targets=batch_of_outcomes(outcomes),

@@ -21,8 +21,8 @@ from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.novelty import NoveltyEstimator, RejectingEstimator
 from hybridflow.novelty import Novelty
 from hybridflow.registry import Kind, Registry, default_registry
+from hybridflow.schema import Schema
 from hybridflow.specs import Target
-from hybridflow.table import Schema
 from hybridflow.training import Record, TrainingConfig
 from hybridflow.verdict import Audit
 
@@ -141,7 +141,7 @@ def from_state(
         # Files from before there was calibration have none.
         estimator.calibration_ = Calibration.from_json(document.get("calibration", {}))
     estimator.n_features_in_ = len(blueprint.schema.columns)
-    estimator._n_features_out = len(blueprint.schema.kept)
+    estimator._n_features_out = len(blueprint.schema.numbers)
     if blueprint.schema.named:
         names = [column.name for column in blueprint.schema.columns]
         estimator.feature_names_in_ = np.array(names, dtype=object)

@@ -103,8 +103,8 @@ def test_keyed_noise_is_equal_for_equal_cells_and_uniform_over_levels():
     assert float(noise.var()) == pytest.approx(1 / 12, abs=0.01)
 
 
-def test_uniform_noise_is_fresh_for_every_cell(make_rows):
+def test_uniform_noise_is_fresh_for_every_cell():
     generator = torch.Generator().manual_seed(0)
-    first, second = (uniform_noise(generator, make_rows(50)) for _ in range(2))
+    first, second = (uniform_noise(generator, 50, 3, torch.device("cpu")) for _ in range(2))
     assert first.shape == (50, 3)
     assert torch.cat([first, second]).unique().numel() == 300
