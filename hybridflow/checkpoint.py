@@ -58,6 +58,7 @@ def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     document["position"] = trainer.batches.position
     tensors = {f"model.{k}": _copy(v) for k, v in trainer.model.state_dict().items()}
     tensors |= {f"best.{k}": _copy(v) for k, v in state.best.items()}
+    tensors |= {f"average.{i}": _copy(tensor) for i, tensor in enumerate(state.average)}
     tensors["generator"] = trainer.generator.get_state()
     tensors["order"] = trainer.batches.order.clone()
     tensors["unlabelled_order"] = trainer.batches.unlabelled_order.clone()
@@ -86,8 +87,10 @@ def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tenso
     best_value = math.inf if document["best_value"] is None else document["best_value"]
     numbers = {k: v for k, v in document.items() if k not in ("history", "position")}
     best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+    averages = sum(k.startswith("average.") for k in tensors)
     trainer.state = TrainingState(
-        **{**numbers, "best_value": best_value, "history": history, "best": best}
+        **{**numbers, "best_value": best_value, "history": history, "best": best},
+        average=[tensors[f"average.{i}"].clone() for i in range(averages)],
     )
     trainer.model.load_state_dict(
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}

@@ -23,14 +23,20 @@ class TrainingConfig(Config):
     epochs : int, default=300
         Most passes over the rows; small tables take fewer steps.
     batch_size : int, default=256
-        Rows per step; up to twice as many where the rows are no multiple of it,
-        for an epoch uses every row. Smaller tables are used whole.
+        Most rows per step; a table of fewer than 16 times as many takes a
+        sixteenth of its rows, 64 at least. Up to twice as many where the rows are
+        no multiple of it, for an epoch uses every row. Smaller tables are used
+        whole.
     learning_rate : float, default=3e-3
         Peak of the schedule: linear warm-up, then a half cosine to zero.
     warmup : float, default=0.05
         Share of the steps that warm up.
     weight_decay : float, default=1.0
         Decoupled decay of the matrices per step, times the learning rate.
+    average : float, default=0.98
+        Share that the moving average of the weights keeps in a step; the average
+        is what is evaluated and kept. It is shorter in the first steps; 0 keeps
+        the weights as they are.
     settled : float, default=100
         Rows per column from which the flow learns at the full rate. In a
         hybrid of n rows (by weight) and D columns with fewer, its learning rate
@@ -71,6 +77,7 @@ class TrainingConfig(Config):
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.98
     settled: Annotated[float, Field(gt=0), Float(10, 1000, log=True)] = 100.0
     clip: Annotated[float, Field(gt=0)] = 1.0
     noise: Annotated[float, Field(ge=0)] | None = None
@@ -146,3 +153,5 @@ class TrainingState:
     history: History = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     """The best weights so far."""
+    average: list[Tensor] = field(default_factory=list)
+    """The moving average of the parameters, which is what is evaluated and kept."""

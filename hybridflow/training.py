@@ -30,6 +30,7 @@ from hybridflow.transforms.compose import Compose, Memory
 __all__ = ["History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
 _TINY = 1e-9  # keeps Gaussian noise finite
+_LEAST_BATCH, _LEAST_BATCHES = 64, 16
 _LEAST_SHARE = 0.01  # of the learning rate that a flow beside a head keeps on any table
 
 
@@ -98,7 +99,8 @@ class Trainer:
         self.pull = min(1.0, (per_column / config.settled) ** 3)
         self.share = max(_LEAST_SHARE, self.pull) if model.head is not None else 1.0
         self.callbacks = callbacks
-        self.full = keyed or len(rows) <= config.batch_size
+        batch_size = min(config.batch_size, max(_LEAST_BATCH, len(rows) // _LEAST_BATCHES))
+        self.full = keyed or len(rows) <= batch_size
         self.levels = levels(model.layout.split(rows.x)[0]) if keyed and model.stochastic else None
         device = rows.x.device
         self.generator = torch.Generator().manual_seed(seed)
@@ -117,7 +119,7 @@ class Trainer:
             if self.parameters
             else None
         )
-        self.batches = Batches(rows, config.batch_size, self.generator)
+        self.batches = Batches(rows, batch_size, self.generator)
         self.state = TrainingState(steps=self.planned_steps())
         self.between = max(1, self.state.steps // config.evaluations)
 
@@ -206,6 +208,33 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate() * group["share"]
         self.optimizer.step()
+        self.update_average()
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Let the moving average follow the weights; its memory grows with the steps taken."""
+        state, memory = self.state, self.config.average
+        if memory == 0:
+            return
+        if not state.average:
+            state.average = [parameter.detach().clone() for parameter in self.parameters]
+            return
+        memory = min(memory, (1 + state.step) / (10 + state.step))
+        torch._foreach_lerp_(state.average, list(self.parameters), 1 - memory)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the model hold the averaged weights in a block."""
+        if not self.state.average:
+            yield
+            return
+        current = [parameter.detach().clone() for parameter in self.parameters]
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self.state.average)
+            try:
+                yield
+            finally:
+                torch._foreach_copy_(self.parameters, current)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters with the decay and the share of the learning rate of each.
@@ -290,6 +319,7 @@ class Trainer:
         self.model.load_state_dict(state.best)
         assert self.optimizer is not None
         self.optimizer.state.clear()
+        state.average = []
         if state.restarts > 3:
             raise TrainingDivergedError(
                 f"the loss was not finite at step {state.step} after {state.restarts - 1} "
@@ -303,21 +333,22 @@ class Trainer:
         state = self.state
         rows = self.held_out or self.rows
         self.model.eval()
-        task, density = self.losses(rows, self.check_noise, self.check_smoothing)
-        value = self.density_scale * float(density) + (0.0 if task is None else float(task))
-        if not math.isfinite(value):
-            return
-        state.history.append(
-            Record(
-                step=state.step,
-                value=value,
-                task=None if task is None else float(task),
-                density=float(density),
-                learning_rate=self.learning_rate(),
+        with self.averaged():
+            task, density = self.losses(rows, self.check_noise, self.check_smoothing)
+            value = self.density_scale * float(density) + (0.0 if task is None else float(task))
+            if not math.isfinite(value):
+                return
+            state.history.append(
+                Record(
+                    step=state.step,
+                    value=value,
+                    task=None if task is None else float(task),
+                    density=float(density),
+                    learning_rate=self.learning_rate(),
+                )
             )
-        )
-        if value < state.best_value or self.held_out is None:
-            self.keep_best(value)
+            if value < state.best_value or self.held_out is None:
+                self.keep_best(value)
 
     def keep_best(self, value: float) -> None:
         """Remember the weights as the best so far."""

@@ -68,10 +68,15 @@ class Fold(Config):
         """Rows that each score counts for."""
         return np.asarray(self.weights) if self.weights else np.ones(len(self.scores))
 
+    @property
+    def steps(self) -> tuple[Floats, Floats]:
+        """The scores, and how many rows there are below each of them and in all."""
+        return np.asarray(self.scores), np.concatenate([[0.0], np.cumsum(self.counts)])
+
     def mass(self, values: ArrayLike) -> Floats:
         """Return how many rows conform no better than each of some values."""
-        below = np.concatenate([[0.0], np.cumsum(self.counts)])
-        return np.asarray(below[np.searchsorted(self.scores, values, side="right")])
+        scores, below = self.steps
+        return np.asarray(below[np.searchsorted(scores, values, side="right")])
 
 
 class Conformal(Config):
@@ -122,7 +127,7 @@ class Conformal(Config):
     @property
     def rows(self) -> float:
         """Held-out rows, by weight."""
-        return float(sum(fold.counts.sum() for fold in self.folds))
+        return float(sum(fold.steps[1][-1] for fold in self.folds))
 
     def p_value(self, conformity: Sequence[ArrayLike]) -> Floats:
         """Return the p-value of candidates.
@@ -155,7 +160,7 @@ class Conformal(Config):
         """
         if not self.is_enough(coverage):
             return -math.inf
-        pooled = np.concatenate([np.asarray(fold.scores) for fold in self.folds])
+        pooled = np.concatenate([fold.steps[0] for fold in self.folds])
         counts = np.concatenate([fold.counts for fold in self.folds])
         order = np.argsort(pooled, kind="stable")
         p_values = (1 + np.cumsum(counts[order])) / (self.rows + 1)
@@ -186,6 +191,12 @@ class Calibration(Config):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     outputs: tuple[Conformal, ...] = ()
     unseen: bool = False
+
+    @property
+    def members(self) -> int:
+        """How many members there must be for all folds to have theirs."""
+        folds = [fold for output in self.outputs for fold in output.folds]
+        return 1 + max((max(fold.members) for fold in folds), default=-1)
 
     def output(self, i: int) -> Conformal:
         """Return the scores of one output; empty ones where there are none."""

@@ -95,7 +95,9 @@ def fit_temperature(log_probabilities: Floats, codes: ArrayLike, weight: ArrayLi
         inverse = 1 / _MOST
     else:
         inverse = float(brentq(slope, 1 / _MOST, _MOST, xtol=1e-10))
-    gain = log_softmax(inverse * logs, axis=1)[rows, chosen] - log_softmax(logs, axis=1)[rows, chosen]
+    gain = (
+        log_softmax(inverse * logs, axis=1)[rows, chosen] - log_softmax(logs, axis=1)[rows, chosen]
+    )
     total = weights.sum()
     mean = weights @ gain / total
     error = math.sqrt(weights @ (gain - mean) ** 2 / total / total)

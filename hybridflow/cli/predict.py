@@ -20,6 +20,8 @@ hybridflow predict houses.hflow new.csv -o prices.csv
 
 hybridflow predict houses.hflow new.csv --quantiles 0.1,0.9 --density --format json
 
+hybridflow predict houses.hflow new.csv --interval 0.9 --quantiles ''
+
 cat new.csv | hybridflow predict houses.hflow - | head"""
 
 
@@ -33,6 +35,23 @@ def command(
             metavar="P,P,...", help="Quantiles of a regression, between 0 and 1; '' for none."
         ),
     ] = "0.05,0.5,0.95",
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            metavar="COVERAGE",
+            help="Add lower and upper, between which a number lies with this probability, "
+            "calibrated on held-out rows.",
+        ),
+    ] = None,
+    classes: Annotated[
+        float | None,
+        typer.Option(
+            "--set",
+            metavar="COVERAGE",
+            help="Add in_set_CLASS, true for the classes of a set that holds the right one with "
+            "this probability, calibrated on held-out rows.",
+        ),
+    ] = None,
     density: Annotated[bool, typer.Option("--density", help="Add the column log_density.")] = False,
     format: OutputFormat = None,
     force: Force = False,
@@ -47,10 +66,17 @@ def command(
 
     check_output(output, format, force)
     levels = _levels(quantiles)
+    for option, coverage in (("--interval", interval), ("--set", classes)):
+        if coverage is not None and not 0 < coverage < 1:
+            raise typer.BadParameter(f"{coverage:g} is not between 0 and 1", param_hint=option)
     estimator = load_model(model)
     _, X = load_rows(estimator, data)
     with in_file(data):
         frame = predictions(estimator, X, levels)
+        if interval is not None:
+            frame = frame.with_columns(**intervals(estimator, X, interval))
+        if classes is not None:
+            frame = frame.with_columns(**sets(estimator, X, classes))
         if density:
             frame = frame.with_columns(log_density=estimator.score_samples(X))
     write_table(frame, output, format=format, force=force)
@@ -89,6 +115,52 @@ def predictions(estimator: FlowEstimator, X: pl.DataFrame, levels: list[float]) 
         decision = estimator.decision_function(X)
         return pl.DataFrame({"prediction": estimator.predict(X), "decision": decision})
     raise InputError("this model is a density and predicts nothing: use hybridflow score")
+
+
+def intervals(estimator: FlowEstimator, X: pl.DataFrame, coverage: float) -> dict[str, pl.Series]:
+    """Return the columns ``lower`` and ``upper``; of several outputs, a pair for each.
+
+    Raises
+    ------
+    InputError
+        If the model predicts no number.
+    """
+    import polars as pl
+
+    from hybridflow.errors import InputError
+    from hybridflow.estimators import HybridRegressor
+
+    if not isinstance(estimator, HybridRegressor):
+        raise InputError("--interval: this model predicts no number: leave the option out")
+    found = estimator.predict_interval(X, coverage)
+    target = estimator.blueprint_.target
+    names = [""] if found.ndim == 2 or target is None else [f"_{name}" for name in target.names]
+    pairs = found.reshape(len(found), len(names), 2)
+    return {
+        f"{end}{name}": pl.Series(pairs[:, i, side])
+        for i, name in enumerate(names)
+        for side, end in enumerate(("lower", "upper"))
+    }
+
+
+def sets(estimator: FlowEstimator, X: pl.DataFrame, coverage: float) -> dict[str, pl.Series]:
+    """Return a column of true and false for each class.
+
+    Raises
+    ------
+    InputError
+        If the model predicts no class.
+    """
+    import polars as pl
+
+    from hybridflow.errors import InputError
+    from hybridflow.estimators import HybridClassifier
+
+    if not isinstance(estimator, HybridClassifier):
+        raise InputError("--set: this model predicts no class: leave the option out")
+    found = estimator.predict_set(X, coverage)
+    labels = plain(estimator.classes_.tolist())
+    return {f"in_set_{label}": pl.Series(found[:, i]) for i, label in enumerate(labels)}
 
 
 def plain(labels: list[object]) -> list[object]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -92,6 +92,9 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     random_state: Any
     callbacks: Sequence[Callback]
     registry: Registry | None
+
+    _spared_from: ClassVar[int] = SMALL + 1
+    """Distinct rows from which on shares of them are held out."""
 
     models_: list[HybridModel]
     histories_: list[History]
@@ -252,7 +255,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if targets is not None:
             targets = replace(targets, offset=schema.layout.offset(x))
             _check_targets(blueprint, registry, targets)
-        small = len(distinct_rows(values[used])) <= SMALL
+        distinct = len(distinct_rows(values[used]))
+        small = distinct <= SMALL
         roles = assign_roles(
             self.validation,
             self.calibration,
@@ -261,7 +265,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             members,
             rng,
             codes=codes,
-            small=small,
+            small=small and distinct < self._spared_from,
         )
         learned = np.setdiff1d(used, roles.calibration) if roles.shared else used
         rows = Rows(

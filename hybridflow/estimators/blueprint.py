@@ -31,7 +31,7 @@ from hybridflow.transforms import (
     Transform,
 )
 
-_FEWEST_STEPS = 2.0  # of a tied column, in one deviation
+_FEWEST_STEPS = 4.0  # of a tied column, in one deviation
 _ANGLE = Circle(period=2 * math.pi)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from hybridflow.novelty.calibration import calibrate, fold_of
 Floats = NDArray[np.float64]
 
 _MOST = 1000  # reference rows of a member: they rank what calibration rows then make exact
+_PART = 2**15  # rows whose latents are held at once
 _DRAWS = 16  # values that a report tries in each cell
 _QUARTILES = 1.3489795003921634  # between those of a standard normal
 
@@ -71,6 +72,12 @@ class NoveltyEstimator(FlowEstimator):
 
     def _readings(self, x: torch.Tensor) -> list[Reading]:
         return [_read(model, x) for model in self.models_]
+
+    def _in_parts(
+        self, x: torch.Tensor, answer: Callable[[list[Reading]], Floats]
+    ) -> Floats:
+        """Return an answer for every row, without the latents of all of them at once."""
+        return np.concatenate([answer(self._readings(part)) for part in x.split(_PART)])
 
     def _novelty(self) -> Novelty:
         if self.novelty_ is None:
@@ -150,7 +157,7 @@ class NoveltyEstimator(FlowEstimator):
         novelty = self._novelty()
         novelty.check_name(score)
         _warn_if_few(novelty, 0.05)
-        return novelty.pvalue(self._readings(x), score)
+        return self._in_parts(x, lambda readings: novelty.pvalue(readings, score))
 
     def novelty_report(self, X: Any) -> NoveltyReport:
         """Say how unusual rows are by each score, which columns make them so, and what to doubt.
@@ -231,7 +238,7 @@ class RejectingEstimator(NoveltyEstimator):
         self.rejection_ = tuple(folds)
 
     def _log_novelty(self, x: torch.Tensor) -> Floats:
-        return self._novelty().log_evidence(self._readings(x))
+        return self._in_parts(x, self._novelty().log_evidence)
 
     def _rejection_by(self, member: int, x: torch.Tensor) -> Floats:
         """Return the rejection score of rows by one member alone."""

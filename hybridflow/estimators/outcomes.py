@@ -119,10 +119,10 @@ def read_outputs(y: Any, n: int, name: str) -> Outcomes:
 def _columns(y: Any) -> Iterator[tuple[str, Any]]:
     """Yield the columns of a y that has several; nothing for any other."""
     if nw.dependencies.is_into_dataframe(y):
-        frame = nw.from_native(y, eager_only=True)
-        names = [str(column) for column in frame.columns]
+        names = [str(column) for column in y.columns]
         if len(set(names)) < len(names):
             raise InputError(f"the columns of y need different names, got {names}")
+        frame = nw.from_native(y, eager_only=True)
         for position, key in enumerate(names):
             yield key, frame[:, position].to_native()
         return
@@ -144,8 +144,8 @@ def _columns(y: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_boolean(column: Any) -> bool:
     if isinstance(column, np.ndarray):
-        return column.dtype == bool
-    return nw.from_native(column, series_only=True).dtype == nw.Boolean
+        return bool(column.dtype == bool)
+    return bool(nw.from_native(column, series_only=True).dtype == nw.Boolean)
 
 
 def _until(event: Any, time: Any, n: int, name: str, key: str) -> Outcomes:

@@ -38,12 +38,14 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
     Three flows that differ (affine, spline and additive couplings) learn the density
     of the rows blurred by Gaussian noise of 0.2, 0.4 and 0.1 deviations, each
     stopped early on other held-out rows. Columns are standardised, not bent to
-    normals. What they say is combined into one p-value, see `novelty_pvalue`:
+    normals. The rank of a row among the rows that a flow held out, by its density and
+    its latent, is a p-value, smooth and continued beyond the last of these rows; the score
+    is the logarithm of the harmonic mean of all:
 
-    .. math:: \mathrm{score}(x) = \log p(x), \qquad
-        \mathrm{decision}(x) = \mathrm{score}(x) - \mathrm{offset}
+    .. math:: \mathrm{decision}(x) = \mathrm{score}(x) - \mathrm{offset}
 
-    with p the p-value, not the density, which is `log_density`.
+    The density is `log_density`, and a p-value that assumes nothing about the tail
+    `novelty_pvalue`.
 
     Parameters
     ----------
@@ -65,15 +67,17 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         ``"other"``: a level never seen counts as one unseen level, with a
         warning. ``"error"`` refuses rows with such a level.
     contamination : "auto" or float, default="auto"
-        ``"auto"``: outliers are rows whose p-value is below 0.05, so about one new
-        usual row in twenty. A share: the offset is that quantile of the scores
+        ``"auto"``: outliers are rows whose p-value is 0.05 or less, so about one new
+        usual row in twenty: the smooth one, or, where there are calibration rows,
+        exactly `novelty_pvalue`. A share: the offset is that quantile of the scores
         of the training rows, so that this share of them are outliers.
     training : TrainingConfig, optional
         Its `noise` holds for every flow, if it is given.
-    validation : float, splitter, array of int or None, default=0.15
-        Rows held out for early stopping, other ones for each member: a share,
-        splits of a splitter, or positions. Tables of up to 200 distinct rows
-        hold out no share; p-values then come from the training rows.
+    validation : float, splitter, array of int or None, default=0.2
+        Rows held out for early stopping and p-values, other ones for each
+        member: a share, splits of a splitter, or positions. Tables of fewer than 100
+        distinct rows hold out no share; p-values then come from the training rows
+        and are too small.
     calibration : "auto", float, splitter, array of int or None, default="auto"
         Rows that no member sees, for what is calibrated: given as `validation`
         is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
@@ -125,6 +129,8 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
     array([ 1, -1])
     """
 
+    _spared_from = 100  # a fifth of these is enough for a p-value of 0.05
+
     offset_: float
 
     def __init__(
@@ -137,7 +143,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         unknown: str = "other",
         contamination: str | float = "auto",
         training: TrainingConfig | None = None,
-        validation: Any = 0.15,
+        validation: Any = 0.2,
         calibration: Any = "auto",
         members: int = 3,
         device: str = "cpu",
@@ -233,7 +239,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
 
     def _after_fit(self, rows: Rows, roles: Roles) -> None:
         super()._after_fit(rows, roles)
-        self.offset_ = math.log(_LEVEL)
+        self.offset_ = self._novelty().threshold(_LEVEL)
         if self.contamination != AUTO:
             trained = rows[(rows.weight > 0).nonzero().squeeze(1)]
             scores, weight = self._scores(trained.x), trained.weight.cpu().numpy()
@@ -242,10 +248,10 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
     def _scores(self, x: torch.Tensor) -> NDArray[np.float64]:
         if self.novelty_ is None:  # saved before novelty was calibrated
             return self._log_score(x)
-        return np.log(self.novelty_.pvalue(self._readings(x)))
+        return self._in_parts(x, self.novelty_.log_evidence)
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
-        """Return the logarithm of the novelty p-value of each row: lower is more unusual.
+        """Return the logarithm of the smooth p-value of each row: lower is more unusual.
 
         Parameters
         ----------
@@ -254,7 +260,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         Returns
         -------
         ndarray of shape (n,)
-            0 for the most usual rows. `log_density` is the log-density.
+            Below 0. `log_density` is the log-density.
         """
         return self._scores(self._read(X))
 

@@ -140,6 +140,8 @@ def from_state(
     if isinstance(estimator, IntervalEstimator | SetEstimator):
         # Files from before there was calibration have none.
         estimator.calibration_ = Calibration.from_json(document.get("calibration", {}))
+        if estimator.calibration_.members > len(estimator.models_):
+            raise CorruptModelError("its calibration is that of more members than it has")
     estimator.n_features_in_ = len(blueprint.schema.columns)
     estimator._n_features_out = len(blueprint.schema.numbers)
     if blueprint.schema.named:

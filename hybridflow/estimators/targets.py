@@ -268,17 +268,17 @@ def _one_column(y: Any, n: int, name: str) -> NDArray[Any]:
 
 def _order(y: Any, classes: NDArray[Any]) -> tuple[int, ...]:
     """Return the positions of the classes in the order that the type of y gives them."""
-    dtype = getattr(y, "dtype", None)
     if nw.dependencies.is_polars_series(y):
-        dtype = nw.from_native(y, series_only=True).dtype
-        categories = dtype.categories if isinstance(dtype, nw.Enum) else ()
+        polars = nw.from_native(y, series_only=True).dtype
+        categories = list(polars.categories) if isinstance(polars, nw.Enum) else []
     else:
-        categories = dtype.categories if getattr(dtype, "ordered", False) else ()
-    place = {category: i for i, category in enumerate(categories)}
-    known = [place.get(label) for label in classes.tolist()]
-    if None in known or known == sorted(known):
+        dtype: Any = getattr(y, "dtype", None)
+        categories = list(dtype.categories) if getattr(dtype, "ordered", False) else []
+    labels = classes.tolist()
+    if not set(labels) <= set(categories):
         return ()
-    return tuple(int(i) for i in np.argsort(known))
+    order = sorted(range(len(labels)), key=lambda i: categories.index(labels[i]))
+    return () if order == list(range(len(labels))) else tuple(order)
 
 
 def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:

@@ -58,7 +58,7 @@ class WhitenedStackConfig(StackConfig, Protocol):
 
     @property
     def whiten(self) -> bool:
-        """Whether to begin with the fitted whitening."""
+        """Whether to end with the fitted whitening."""
 
 
 def coupling_stack(
@@ -91,7 +91,7 @@ def coupling_stack(
 def mixing_coupling_stack(
     event: Event, config: WhitenedStackConfig, elementwise: ElementwiseMap
 ) -> list[Transform]:
-    """Return coupling layers, each behind a learned linear map, all behind a whitening.
+    """Return coupling layers, each behind a learned linear map, then a whitening.
 
     Parameters
     ----------
@@ -107,10 +107,12 @@ def mixing_coupling_stack(
     """
     from hybridflow.transforms import LU, Whiten
 
-    transforms: list[Transform] = [Whiten(event.features)] if config.whiten else []
+    transforms: list[Transform] = []
     for coupling in coupling_stack(event, config, elementwise):
         transforms += [LU(event.features), coupling]
-    return transforms
+    # Last: the others start as the identity, so the whole starts as a Gaussian of full
+    # covariance all the same, and the conditioners read the columns themselves.
+    return [*transforms, Whiten(event.features)] if config.whiten else transforms
 
 
 def autoregressive_stack(

@@ -39,7 +39,7 @@ class LinearSplineCoupling(Config):
     hidden_layers : int, default=2
         Hidden layers of each conditioner.
     whiten : bool, default=True
-        Whether to begin with the fitted `Whiten`, so that training starts from
+        Whether to end with the fitted `Whiten`, so that training starts from
         the Ledoit-Wolf Gaussian.
 
     Examples

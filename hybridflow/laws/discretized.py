@@ -14,6 +14,13 @@ _WINDOW = 64
 """Cells on either side of the centre that the moments of a narrow law sum exactly."""
 
 
+_CELLS = 200
+"""Most cells that the moments of a law of any other family are summed over."""
+
+_NOTHING = 1e-13
+"""Mass of a tail that such a sum leaves out."""
+
+
 class Discretized(Law):
     r"""Laws of a continuous Y rounded to the lattice of points origin + k * step.
 
@@ -101,8 +108,8 @@ class Discretized(Law):
 
         Laws much wider than a cell keep their mean and gain the variance of
         rounding, :math:`s^2/12`, up to what vanishes exponentially in the
-        width; others are summed over the cells. That needs the tails of a
-        location-scale law: a law of another family counts as wide.
+        width; others are summed over the cells, and what lies beyond the
+        window of a location-scale law follows from its tails.
         """
         if isinstance(self.law, MixtureLaw):
             parts = [Discretized(law, self.step, self.origin) for law in self.law.laws]
@@ -113,6 +120,16 @@ class Discretized(Law):
             narrow = np.flatnonzero((self.law.scale < 4 * self.step) & np.isfinite(mean))
             if len(narrow):
                 mean[narrow], std[narrow] = _summed(self.law[narrow], self.step, self.origin)
+            return mean, std
+        ends = self.quantile(np.array([[_NOTHING, 1 - _NOTHING]]))
+        narrow = np.flatnonzero(ends[:, 1] - ends[:, 0] <= _CELLS * self.step)
+        if len(narrow):
+            some = self[narrow]
+            y = ends[narrow, :1] + self.step * np.arange(_CELLS + 1)
+            mass = np.exp(some.log_prob(y))
+            mass /= mass.sum(1, keepdims=True)
+            mean[narrow] = (mass * y).sum(1)
+            std[narrow] = np.sqrt((mass * (y - mean[narrow, None]) ** 2).sum(1))
         return mean, std
 
 

@@ -30,6 +30,10 @@ class JointLaw(Law):
     """Number k of outputs."""
 
     @abstractmethod
+    def __getitem__(self, rows: Rows) -> JointLaw:
+        """Return the law of some rows."""
+
+    @abstractmethod
     def marginal(self, i: int) -> Law:
         """Return the law of one output, counted from 0."""
 

@@ -50,7 +50,9 @@ class QuantileLaw(Law):
                 raise InputError(f"{name} at {m} levels need shape (n, {m}), got {table.shape}")
         ends = np.array([0.0, *self.probabilities, 1.0])
         if not (np.diff(ends) > 0).all():
-            raise InputError(f"probabilities must increase between 0 and 1, got {probabilities}")
+            raise InputError(
+                f"probabilities must increase between 0 and 1, got {self.probabilities}"
+            )
         if not (np.diff(self.quantiles) > 0).all():
             row = int((~(np.diff(self.quantiles) > 0)).any(1).argmax())
             raise InputError(f"quantiles must increase, got {self.quantiles[row]} in row {row}")

@@ -113,14 +113,14 @@ class Beta(Likelihood):
             y,
             (y < 0) | (y > 1),
             "Beta needs 0 < y < 1",
-            "smaller or larger",
+            "values beyond",
             "divide by the total, y = y / total, or use head='mixture'",
         )
         refuse(
             y,
             (y == 0) | (y == 1),
             "Beta needs 0 < y < 1",
-            "of exactly 0 or 1",
+            "values at the ends",
             "move them inside, y = (y * (len(y) - 1) + 0.5) / len(y)",
         )
 

@@ -90,7 +90,11 @@ class Counts(Likelihood):
         """
         y, family = counts_of(targets), type(self).__name__
         refuse(
-            y, y < 0, f"{family} needs y >= 0", "negative", "remove them, or use head='gaussian'"
+            y,
+            y < 0,
+            f"{family} needs y >= 0",
+            "negative values",
+            "remove them, or use head='gaussian'",
         )
         warn_of_broken_counts(y, family)
 

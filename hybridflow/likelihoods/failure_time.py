@@ -188,4 +188,4 @@ class FailureTime(Likelihood):
             wrong &= ~censored
             wrong |= censored & (targets.upper[:, 0] <= 0)
         needs = f"{type(self).__name__} needs {'y > 0' if self.step == 0 else 'y >= 0'}"
-        refuse(y, wrong, needs, "other", "remove them, or use head='mixture'")
+        refuse(y, wrong, needs, "values that are not", "remove them, or use head='mixture'")

@@ -149,4 +149,4 @@ class Gamma(Likelihood):
         observed = targets.observed[:, 0]
         y = torch.where(observed, targets.values[:, 0].to(torch.float64), 1.0)
         instead = "remove them, or use head='mixture'"
-        refuse(y, ~(y > 0), "Gamma needs y > 0", "zero or negative", instead)
+        refuse(y, ~(y > 0), "Gamma needs y > 0", "values that are not", instead)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hybridflow.errors import InputError
-from hybridflow.laws import CategoricalLaw, Law, MixtureLaw
+from hybridflow.laws import CategoricalLaw, Floats, Law, MixtureLaw
 from hybridflow.likelihoods.base import Head, Likelihood, TargetBatch
 from hybridflow.likelihoods.basis import Basis
 from hybridflow.likelihoods.bayesian_linear import Batches, variance_of, weighted
@@ -157,23 +157,28 @@ class Laplace(Head):
         curved = self._hessians(parts, start, alpha).mean(0)
         root = torch.linalg.cholesky(curved)
 
-        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        def loss(flat: Floats) -> tuple[float, Floats]:
             with torch.enable_grad():
                 moved = torch.as_tensor(flat, device=start.device).reshape(start.shape)
                 moved = moved.requires_grad_()
-                weights = torch.linalg.solve_triangular(root.T, moved.T, upper=True).T
+                weights = _unscaled(moved, root)
                 value = alpha / 2 * weights[:, :-1].square().sum()
                 for design, targets, weight in parts:
                     eta = self._eta(design, targets, weights)
                     value = value + (weight * self.likelihood.nll(eta, targets)).sum()
                 (slope,) = torch.autograd.grad(value, moved)
-            return value.item(), slope.cpu().numpy().ravel()
+            return value.item(), np.asarray(slope.cpu().numpy()).ravel()
 
-        first = (start @ root).cpu().numpy().ravel()
-        options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-8}
-        found = minimize(loss, first, jac=True, method="L-BFGS-B", options=options).x
+        first: Floats = np.asarray((start @ root).cpu().numpy()).ravel()
+        found = minimize(
+            loss,
+            first,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 500, "ftol": 1e-14, "gtol": 1e-8},
+        ).x
         moved = torch.as_tensor(found, device=start.device).reshape(start.shape)
-        return torch.linalg.solve_triangular(root.T, moved.T, upper=True).T
+        return _unscaled(moved, root)
 
     def _hessians(
         self, parts: list[tuple[Tensor, TargetBatch, Tensor]], weights: Tensor, alpha: float
@@ -188,6 +193,12 @@ class Laplace(Head):
             for k in range(len(weights)):
                 total[k] += design.T @ (curvature[:, k : k + 1] * design)
         return total
+
+
+def _unscaled(moved: Tensor, root: Tensor) -> Tensor:
+    """Return weights from coordinates in which the curvature is about one."""
+    weights: Tensor = torch.linalg.solve_triangular(root.T, moved.T, upper=True)
+    return weights.T
 
 
 class LaplaceCategorical(Laplace):

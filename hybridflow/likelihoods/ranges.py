@@ -23,14 +23,14 @@ def expect_one_output(target: Target) -> None:
         )
 
 
-def refuse(y: Tensor, wrong: Tensor, needs: str, are: str, instead: str) -> None:
+def refuse(y: Tensor, wrong: Tensor, needs: str, found: str, instead: str) -> None:
     """Raise if any value is wrong.
 
     Parameters
     ----------
     y, wrong : Tensor of shape (n,)
         Values, and which of them the family does not take.
-    needs, are, instead : str
+    needs, found, instead : str
         What the family needs, what the wrong values are, and what to do.
 
     Raises
@@ -43,7 +43,7 @@ def refuse(y: Tensor, wrong: Tensor, needs: str, are: str, instead: str) -> None
     >>> import torch
     >>> from hybridflow.likelihoods.ranges import refuse
     >>> y = torch.tensor([2.0, -1.0])
-    >>> refuse(y, y < 0, "Poisson needs y >= 0", "negative", "remove them")
+    >>> refuse(y, y < 0, "Poisson needs y >= 0", "negative values", "remove them")
     Traceback (most recent call last):
     hybridflow.errors.InputError: Poisson needs y >= 0; 1 negative values, first at row 1 (-1): \
 remove them
@@ -52,8 +52,7 @@ remove them
     if len(rows):
         first = int(rows[0])
         raise InputError(
-            f"{needs}; {len(rows)} {are} values, first at row {first} ({y[first].item():g}): "
-            f"{instead}"
+            f"{needs}; {len(rows)} {found}, first at row {first} ({y[first].item():g}): {instead}"
         )
 
 

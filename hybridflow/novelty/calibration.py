@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
@@ -130,6 +131,22 @@ class Novelty(Config):
             each = self._each(readings, _parts(name))
             p = np.exp(harmonic_mean([np.log(conformal_pvalue(*pair)) for pair in each]))
         return ordered(p, evidence)
+
+    def threshold(self, alpha: float) -> float:
+        """Return below which `log_evidence` a row is called unusual at this level.
+
+        With calibration rows, exactly where the p-value is `alpha` or less; else the
+        logarithm of `alpha`, since the evidence is itself a smooth p-value.
+        """
+        if self.source != "calibration":
+            return math.log(alpha)
+        fold = self.final[_ALL]
+        known = np.asarray(fold.scores)
+        usual = conformal_pvalue(fold, known) > alpha * (1 + 1e-12)
+        if usual.all():
+            return math.log(alpha)  # too few rows for this level
+        first = float(known[usual.argmax()])
+        return first - 1e-9 * (1 + abs(first))
 
     def _each(
         self, readings: Sequence[Reading], names: Sequence[str]

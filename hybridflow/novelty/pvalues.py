@@ -63,10 +63,10 @@ def conformal_pvalue(reference: Fold, conformity: ArrayLike) -> Floats:
 def log_tail(reference: Fold, conformity: ArrayLike) -> Floats:
     r"""Return a smooth, strictly monotone stand-in for the logarithm of the p-value.
 
-    Between reference rows it interpolates, and beyond the strangest it continues as
-    an exponential tail, whose scale is the mean excess over the tenth of the rows
-    that are strangest. It ranks rows that all lie beyond every held-out one. It is
-    no p-value: how fast probabilities fall out there is assumed, not known.
+    Between reference rows it interpolates, from above, and beyond the strangest it
+    continues as an exponential tail, whose scale is the mean excess over the tenth
+    of the rows that are strangest. It ranks rows that all lie beyond every held-out
+    one. Out there it is no p-value: how fast probabilities fall is assumed, not known.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def log_tail(reference: Fold, conformity: ArrayLike) -> Floats:
     >>> from hybridflow.novelty import log_tail
     >>> reference = Fold(members=(0,), scores=(-4.0, -3.0, -2.0, -1.0))
     >>> log_tail(reference, [-40.0, -5.0, -1.0]).round(2)
-    array([-20.08,  -2.58,  -0.13])
+    array([-19.1 ,  -1.6 ,  -0.18])
     """
     known, counts = np.asarray(reference.scores), reference.counts
     values = np.asarray(conformity, dtype=np.float64)
@@ -98,7 +98,7 @@ def log_tail(reference: Fold, conformity: ArrayLike) -> Floats:
     distinct, first = np.unique(known, return_index=True)
     total = counts.sum()
     mass = np.add.reduceat(counts, first).cumsum()
-    level = np.log((mass - 0.5) / total) if total > 1 else np.full(len(mass), -math.log(2))
+    level = np.log((1 + mass) / (2 + total))
     count = min(len(known) - 1, max(_FEWEST, math.ceil(_TAIL * len(known))))
     excess = known[count] - known[:count]
     scale = float(np.average(excess, weights=counts[:count])) if count else 1.0

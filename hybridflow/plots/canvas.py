@@ -5,7 +5,7 @@ The one module that imports matplotlib, and only when something is drawn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,7 @@ def panels(
     size: tuple[float, float],
     heights: tuple[float, ...] | None = None,
     share_x: bool = False,
-) -> NDArray[np.object_]:
+) -> NDArray[Any]:
     """Return a grid of axes, on a new figure or in the place of `ax`.
 
     Parameters
@@ -89,7 +89,7 @@ def panels(
                 height_ratios=heights,
             )
         ax.set_axis_off()
-    axes: NDArray[np.object_] = grid.subplots(squeeze=False, sharex="col" if share_x else False)
+    axes: NDArray[Any] = grid.subplots(squeeze=False, sharex="col" if share_x else False)
     return axes
 
 

@@ -107,7 +107,7 @@ class LatentDisplay:
         check_is_fitted(fitted, "models_")
         with torch.no_grad():
             draws = fitted.models_[0].base.sample(
-                min(_DRAWS, _NUMBERS // latent.shape[1]),
+                min(_DRAWS, _NUMBERS // max(1, latent.shape[1])),
                 generator=torch.Generator().manual_seed(0),
             )
         return cls.from_predictions(latent, y, base=draws.cpu().numpy(), ax=ax)
@@ -219,7 +219,7 @@ class LatentDisplay:
         low, high = np.quantile(self.base, [0.001, 0.999], axis=0)
         margin = 0.15 * (high - low)
         span = list(zip(low - margin, high + margin, strict=True))
-        counts, x, y = np.histogram2d(*self.base.T, bins=_CELLS, range=span)
+        counts, x, y = np.histogram2d(self.base[:, 0], self.base[:, 1], bins=_CELLS, range=span)
         mass = gaussian_filter(counts / len(self.base), 2.5, mode="constant")
         levels = [_level(mass, held) for held in MASSES]
         styles = {level: f"{100 * m:.0f} %" for level, m in zip(levels, MASSES, strict=True)}

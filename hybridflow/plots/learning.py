@@ -62,7 +62,7 @@ class LearningCurveDisplay:
     """
 
     ax_: Axes
-    axes_: NDArray[np.object_]
+    axes_: NDArray[Any]
     figure_: Figure
 
     def __init__(

@@ -86,7 +86,7 @@ class ReliabilityDisplay:
     """
 
     ax_: Axes
-    axes_: NDArray[np.object_]
+    axes_: NDArray[Any]
     figure_: Figure
 
     def __init__(
@@ -208,8 +208,8 @@ class ReliabilityDisplay:
         return cls(
             stated=bins.stated[kept],
             observed=bins.observed[kept],
-            lower=band.ppf(0.025) / bins.counts[kept],
-            upper=band.ppf(0.975) / bins.counts[kept],
+            lower=np.asarray(band.ppf(0.025) / bins.counts[kept]),
+            upper=np.asarray(band.ppf(0.975) / bins.counts[kept]),
             edges=edges,
             counts=counts,
             expected=None,
@@ -228,8 +228,8 @@ class ReliabilityDisplay:
         return cls(
             stated=levels,
             observed=(pit[:, None] <= levels).mean(axis=0),
-            lower=band.ppf(0.025) / len(pit),
-            upper=band.ppf(0.975) / len(pit),
+            lower=np.asarray(band.ppf(0.025) / len(pit)),
+            upper=np.asarray(band.ppf(0.975) / len(pit)),
             edges=bins.edges,
             counts=bins.counts,
             expected=(float(count.ppf(0.025)), float(count.ppf(0.975))),

@@ -28,8 +28,9 @@ _SOURCES = ("data", "samples")
 class SamplesDisplay:
     """Samples beside data: each column on the diagonal, each pair of columns below it.
 
-    Numbers are histograms and clouds of points, categories are bars and columns
-    of points, data on the left and samples on the right. A column shows the range of
+    Numbers are histograms and clouds of points, categories are bars. Points of
+    categories and of few whole numbers stand in columns, data on the left and
+    samples on the right. A column shows the range of
     the data and of all but one in a hundred samples.
 
     Parameters
@@ -56,7 +57,7 @@ class SamplesDisplay:
     """
 
     ax_: Axes
-    axes_: NDArray[np.object_]
+    axes_: NDArray[Any]
     figure_: Figure
 
     def __init__(self, *, variables: list[Variable]) -> None:
@@ -153,16 +154,19 @@ class SamplesDisplay:
         count = len(self.variables)
         side = 1.2 + 1.9 * count
         axes = panels(ax, count, count, size=(side, side))
-        for i, j in np.ndindex(axes.shape):
+        for (i, j), panel in np.ndenumerate(axes):
+            across, up = self.variables[j], self.variables[i]
             if i < j:
-                axes[i, j].set_axis_off()
+                panel.set_axis_off()
             elif i == j:
-                _draw_column(axes[i, i], self.variables[i])
+                _draw_column(panel, across)
             else:
-                _draw_pair(axes[i, j], self.variables[j], self.variables[i])
-            _label(axes[i, j], self.variables[j], self.variables[i], i, j, count)
+                _draw_pair(panel, across, up)
+            _label(panel, across, up, i, j, count)
         legend_above(axes[0, 0], columns=2)
         self.ax_, self.axes_, self.figure_ = axes[0, 0], axes, figure_of(axes[0, 0])
+        self.figure_.align_ylabels(axes[:, 0].tolist())
+        self.figure_.align_xlabels(axes[-1].tolist())
         return self
 
 
@@ -198,8 +202,8 @@ def _draw_pair(panel: Axes, across: Variable, up: Variable) -> None:
 
 
 def _apart(values: Floats, variable: Variable, source: int, rng: np.random.Generator) -> Floats:
-    """Move the points of a category apart, those of the data to one side of the samples'."""
-    if not variable.levels:
+    """Move the points of a step apart, those of the data to one side of the samples'."""
+    if not variable.in_steps:
         return values
     return np.asarray(values + 0.4 * (source - 0.5) + rng.uniform(-0.15, 0.15, len(values)))
 

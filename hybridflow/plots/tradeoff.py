@@ -67,7 +67,7 @@ class TradeOffDisplay:
     """
 
     ax_: Axes
-    axes_: NDArray[np.object_]
+    axes_: NDArray[Any]
     figure_: Figure
 
     def __init__(

@@ -15,6 +15,7 @@ from hybridflow.errors import InputError
 Floats = NDArray[np.float64]
 MOST_LEVELS = 8
 OTHER, MISSING = "other", "missing"
+_MOST_STEPS = 15
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,20 @@ class Variable:
         return low - margin, high + margin
 
     @property
+    def in_steps(self) -> bool:
+        """Whether it is a category, or whole numbers in a narrow range."""
+        finite = self.data[np.isfinite(self.data)]
+        low, high = self.limits
+        whole = len(finite) > 0 and bool(np.all(finite == np.floor(finite)))
+        return bool(self.levels) or (whole and high - low < _MOST_STEPS)
+
+    @property
     def edges(self) -> Floats:
         """Bounds of the bins of a histogram, a bin for each whole number where they are few."""
         low, high = self.limits
-        finite = self.data[np.isfinite(self.data)]
-        if self.levels or (len(finite) and np.all(finite == np.floor(finite)) and high - low < 30):
+        if self.in_steps:
             return np.arange(np.floor(low + 0.5) - 0.5, np.ceil(high - 0.5) + 1.5)
-        inside = finite[(finite >= low) & (finite <= high)]
+        inside = self.data[(self.data >= low) & (self.data <= high)]
         bins = np.histogram_bin_edges(inside, "auto", (low, high)) if len(inside) else np.array([])
         return np.linspace(low, high, int(np.clip(len(bins), 10, 30)) + 1)
 

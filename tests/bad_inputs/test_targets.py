@@ -233,36 +233,83 @@ def test_y13_a_thousand_classes() -> None:
 # -- numbers -----------------------------------------------------------------
 
 
-def test_y14_negative_counts() -> None:
+COUNT_HEADS = {
+    "poisson": "Poisson",
+    "negative-binomial": "NegativeBinomial",
+    "zero-inflated": "ZeroInflated",
+}
+
+
+@pytest.mark.parametrize("head", COUNT_HEADS)
+def test_y14_negative_counts(head: str) -> None:
     y = COUNTS.copy()
     y[[17, 20, 21]] = -1.0
-    with pytest.raises(
-        InputError, match=r"Poisson needs y >= 0; 3 negative values, first at row 17"
-    ):
-        regressor(head="poisson").fit(X, y)
+    needs = f"{COUNT_HEADS[head]} needs y >= 0"
+    with pytest.raises(InputError, match=rf"{needs}; 3 negative values, first at row 17 \(-1\)"):
+        regressor(head=head).fit(X, y)
 
 
-def test_y15_counts_that_are_not_whole() -> None:
+@pytest.mark.parametrize("head", COUNT_HEADS)
+def test_y15_counts_that_are_not_whole(head: str) -> None:
     y = COUNTS.copy()
     y[4] = 1.5
     with pytest.warns(NonIntegerCountWarning, match="first at row 4"):
-        model = regressor(head="poisson").fit(X, y)
+        model = regressor(head=head).fit(X, y)
     assert np.isfinite(model.predict(X)).all()
 
 
-def test_y16_no_event_at_all() -> None:
+@pytest.mark.parametrize("head", COUNT_HEADS)
+def test_y16_no_event_at_all(head: str) -> None:
     with pytest.warns(ConstantTargetWarning):
-        model = regressor(head="poisson").fit(X, np.zeros(N))
+        model = regressor(head=head).fit(X, np.zeros(N))
     rate = model.predict(X)
     assert np.isfinite(rate).all()
     assert rate.max() < 0.01
 
 
-# There are no heads yet for positive numbers and for shares (Gamma, Beta).
-@pytest.mark.parametrize("head", ["gamma", "beta"], ids=["y17_gamma", "y18_beta"])
-def test_y17_y18_heads_that_are_not_there_yet(head: str) -> None:
-    with pytest.raises(ConfigError, match=f"unknown head '{head}'; installed are .*poisson"):
-        regressor(head=head).fit(X, COUNTS)
+@pytest.mark.parametrize("bad", [0.0, -2.5])
+def test_y17_numbers_that_are_not_positive(bad: float) -> None:
+    y = np.exp(X[:, 0])
+    y[[7, 90]] = bad
+    match = rf"Gamma needs y > 0; 2 values that are not, first at row 7 \({bad:g}\).*'mixture'"
+    with pytest.raises(InputError, match=match):
+        regressor(head="gamma").fit(X, y)
+
+
+def test_y18_shares_outside_zero_to_one() -> None:
+    y = 1 / (1 + np.exp(-X[:, 0]))
+    y[[30, 31]] = 1.5, -0.1
+    match = r"Beta needs 0 < y < 1; 2 values beyond, first at row 30 \(1.5\)"
+    with pytest.raises(InputError, match=match):
+        regressor(head="beta").fit(X, y)
+    y[[30, 31]] = 0.5, 1.0
+    match = r"1 values at the ends, first at row 31 \(1\): move them inside, y = \(y \*"
+    with pytest.raises(InputError, match=match):
+        regressor(head="beta").fit(X, y)
+    model = regressor(head="beta").fit(X, (y * (len(y) - 1) + 0.5) / len(y))
+    assert np.isfinite(model.score_joint(X, y / 2 + 0.25)).all()
+
+
+def test_y18_more_classes_than_two_for_bernoulli() -> None:
+    y = np.arange(N) % 3
+    with pytest.raises(ConfigError, match=r"two classes, got \[0, 1, 2\]: use head='categorical'"):
+        classifier(head="bernoulli").fit(X, y)
+
+
+@pytest.mark.parametrize("head", ["gamma", "beta"])
+def test_y19_constant_positive_target(head: str) -> None:
+    model = regressor(head=head)
+    with pytest.warns(ConstantTargetWarning, match="y is constant"):
+        model.fit(X, np.full(N, 0.25))
+    np.testing.assert_allclose(model.predict(X), 0.25, atol=0.02)
+    assert np.isfinite(model.predict_distribution(X).log_prob(np.full(N, 0.25))).all()
+
+
+@pytest.mark.parametrize("unit", [1e-90, 1e90], ids=str)
+def test_y23_gamma_knows_the_unit_of_its_target(unit: float) -> None:
+    y = np.exp(X[:, 0] / 2)
+    plain, other = (regressor(head="gamma").fit(X, scale * y) for scale in (1.0, unit))
+    np.testing.assert_allclose(other.predict(X) / unit, plain.predict(X), rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, -1e20])

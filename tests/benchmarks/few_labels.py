@@ -3,16 +3,16 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/few_labels.py [--sets phoneme,letter,higgs_7500]
         [--labels 20,100,500] [--seeds 10] [--rows 4000] [--cache build/few_labels.jsonl] [--quick]
 
-Each seed draws the training rows (`--rows` of them, or what is left beside 1,000 test rows) and, of
-these, the labelled ones, stratified, at least one of each class. One model is fitted to all rows, with
-the label of the others missing, so that they train the density; the other is fitted to the labelled
-rows alone. Both are `HybridClassifier` in its default configuration with the same seed. Letters are
-A to J, for 20 labels to show each class.
+Each seed draws 1,000 test rows, the training rows (`--rows`, or all that are left) and, of
+these, the labelled ones: one of each class, the others at random. One model is fitted to all
+rows, with the label of the others missing, so that they train the density; the other is fitted
+to the labelled rows alone. Both are `HybridClassifier` in its default configuration with the
+same seed. Letters are A to J, for 20 labels to show each class.
 
 Each fit is written to the cache as it ends, so that an interrupted run goes on; after a change of
-the code start with another cache. `--quick` trains for 100 steps on 600 rows and two seeds: it shows
-that the command works, not what the model does; it writes no page without `--output`. Needs the
-folder of larger data sets.
+the code start with another cache. `--quick` trains for 100 steps on 600 rows and two seeds: it
+shows that the command works, not what the model does; it writes no page without `--output`.
+Needs the folder of larger data sets.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     training = None
-    configuration = "the default configuration"
+    configuration = "The default configuration"
     if arguments.quick:
         training, configuration = TrainingConfig(steps=100), "**100 steps of training (`--quick`)**"
         arguments.seeds, arguments.rows = min(arguments.seeds, 2), min(arguments.rows, 600)
@@ -149,11 +149,11 @@ def main() -> None:
     lines = [
         "# Few labels",
         "",
-        f"Written by `python tests/benchmarks/few_labels.py`. {configuration[0].upper()}{configuration[1:]},",
-        "fitted to all rows with most labels missing, and to the labelled rows alone, on the same",
-        f"labels; up to {arguments.rows:,} training and {TEST_ROWS:,} test rows. Medians over",
-        f"{arguments.seeds} seeds; the difference is taken seed by seed, with its quartiles; *better* counts",
-        "the seeds on which the rows without a label helped. Letters are A to J.",
+        f"Written by `python tests/benchmarks/few_labels.py`. {configuration},",
+        "fitted to all rows with most labels missing, and to the labelled rows alone, with the",
+        f"same labels; up to {arguments.rows:,} training and {TEST_ROWS:,} test rows. Medians over",
+        f"{arguments.seeds} seeds; the difference is taken seed by seed, with its quartiles;",
+        "*better* counts the seeds on which the rows without a label helped. Letters are A to J.",
         "",
         f"| {' | '.join(columns)} |",
         f"|{'---|' * len(columns)}",

@@ -74,7 +74,9 @@ def measure(
     """Return the table over λ, with the log-density of `FlowDensity` on each split."""
     kind = HybridRegressor if table.factor == 1 else HybridClassifier
     model = kind(training=training, random_state=FIRST_SEED)
-    rows = trade_off(model, table.X, table.y, [*weights, table.X.shape[1]], cv=table.splits)
+    rows = trade_off(
+        model, table.X, table.y, sorted({*weights, float(table.X.shape[1])}), cv=table.splits
+    )
     alone = [
         FlowDensity(training=training, random_state=FIRST_SEED)
         .fit(table.X[train])
@@ -135,8 +137,8 @@ def draw(results: dict[str, tuple[Table, dict[str, Array]]], path: Path) -> None
         1, len(results), figsize=(6.4 * len(results), 4.8), squeeze=False, layout="constrained"
     )
     for ax, (name, (table, rows)) in zip(axes[0], results.items(), strict=True):
-        TradeOffDisplay.from_predictions(rows, error=table.error, ax=ax)
-        ax.set_title(name)
+        display = TradeOffDisplay.from_predictions(rows, error=table.error, ax=ax)
+        display.ax_.set_title(name, loc="left")
     figure.savefig(path, dpi=80)
     plt.close(figure)
 
@@ -163,12 +165,13 @@ def main() -> None:
     lines = [
         "# λ: prediction, calibration and density",
         "",
-        "Written by `python tests/benchmarks/tradeoff.py`. Held-out rows, mean and standard error over",
-        f"splits, {configuration}. λ is `likelihood_weight`, 0 the prediction alone, D the joint",
-        "likelihood; *against λ = 0* is taken split by split. -log p(y | x), which is the log-loss of",
-        "labels, and log p(x) are in nats per row; the calibration error is that of the largest",
-        "probability in 15 bins of equally many rows, or the mean gap between levels and the shares of y",
-        "below their quantiles. *Density alone* is `FlowDensity`.",
+        "Written by `python tests/benchmarks/tradeoff.py`. Held-out rows, mean and standard",
+        f"error over splits, {configuration}. λ is `likelihood_weight`:",
+        "0 is the prediction alone, D the joint likelihood; *against λ = 0* is taken split by",
+        "split. -log p(y | x), which is the log-loss of labels, and log p(x) are in nats per row;",
+        "the calibration error is that of the largest probability in 15 bins of equally many",
+        "rows, or the mean gap between levels and the shares of y below their quantiles. *Density",
+        "alone* is `FlowDensity`.",
         "",
         "![The four measures over λ](tradeoff.png)",
         "",

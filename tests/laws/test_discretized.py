@@ -9,7 +9,14 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 from hybridflow.errors import ConfigError
-from hybridflow.laws import Discretized, GaussianLaw, Law, MixtureLaw, StudentTLaw
+from hybridflow.laws import (
+    Discretized,
+    GaussianLaw,
+    Law,
+    MixtureLaw,
+    StudentTLaw,
+    WeibullLaw,
+)
 
 STEPS = {"ones": (1.0, 0.0), "halves": (0.5, 0.25), "tens": (10.0, -3.0), "hundredths": (0.01, 0.0)}
 
@@ -168,3 +175,14 @@ def test_rows_are_picked() -> None:
 def test_step_must_be_positive(step: float) -> None:
     with pytest.raises(ConfigError, match="step must be positive"):
         Discretized(GaussianLaw([0.0], [1.0]), step)
+
+
+@pytest.mark.parametrize("scale", [0.05, 0.4, 3.0, 9.0], ids=lambda s: f"scale-{s}")
+def test_moments_of_other_families_by_enumeration(scale: float) -> None:
+    law = Discretized(WeibullLaw([scale, 2 * scale], [1.5, 4.0]), 1.0)
+    y = np.arange(0.0, 400.0)[None]
+    mass = np.exp(law.log_prob(y))
+    assert_allclose(mass.sum(1), 1, rtol=1e-12)
+    mean = (mass * y).sum(1)
+    assert_allclose(law.mean(), mean, rtol=1e-10, atol=1e-10)
+    assert_allclose(law.std(), np.sqrt((mass * (y - mean[:, None]) ** 2).sum(1)), atol=1e-8)

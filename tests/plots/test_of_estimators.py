@@ -145,11 +145,12 @@ def test_latent_is_coloured_by_labels_or_by_numbers(y, kind):
 @pytest.mark.parametrize(
     ("z", "settings", "message"),
     [
+        (np.zeros((9, 0)), {}, "at least two rows and two dimensions"),
         (np.zeros((9, 1)), {}, "at least two rows and two dimensions"),
         (np.zeros((9, 3)), {"y": [1]}, "y has shape"),
         (np.zeros((9, 3)), {"base": np.zeros((5, 2))}, "base has shape"),
     ],
-    ids=["one-column", "y", "base"],
+    ids=["no-column", "one-column", "y", "base"],
 )
 def test_latent_names_what_it_cannot_use(z, settings, message):
     with pytest.raises(InputError, match=message):

@@ -69,6 +69,15 @@ def test_whole_numbers_have_a_bin_each(values):
     assert counts[0] == values.count(min(values))
 
 
+def test_points_of_data_and_samples_stand_apart_in_steps():
+    table = np.column_stack([np.repeat([0.0, 1.0, 2.0], 20), np.linspace(0, 1, 60)])
+    display = SamplesDisplay.from_predictions(table, table)
+    data, samples = (dots.get_offsets() for dots in display.axes_[1, 0].collections)
+    assert (data[:, 0] < np.round(data[:, 0] + 0.2)).all()
+    assert (samples[:, 0] > np.round(samples[:, 0] - 0.2)).all()
+    np.testing.assert_array_equal(np.sort(data[:, 1]), table[:, 1])
+
+
 def test_few_wild_samples_do_not_set_the_scale():
     data = np.linspace(0, 1, 500)[:, None]
     samples = np.append(np.linspace(-0.2, 1.1, 999), 1e9)[:, None]

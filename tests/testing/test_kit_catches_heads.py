@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hybridflow.config import Config
 from hybridflow.densities import Base
-from hybridflow.errors import InputError
+from hybridflow.errors import ConfigError, InputError
 from hybridflow.laws import GaussianLaw
 from hybridflow.likelihoods import Head, TargetBatch
 from hybridflow.specs import Event, HeadSpec, Target
@@ -149,6 +149,11 @@ class IgnoresOffset(Toy):
         return super().forward(z, context)
 
 
+class AddsOffsetTwice(Toy):
+    def forward(self, z, context=None, offset=None):
+        return super().forward(z, context) + (0 if offset is None else 2 * offset[:, None])
+
+
 class IgnoresContext(Toy):
     def forward(self, z, context=None, offset=None):
         return super().forward(z, None if context is None else 0 * context, offset)
@@ -253,6 +258,7 @@ CASES: list[tuple[type[Toy], str, str]] = [
     (OverflowingLoss, "extreme_predictors_keep_loss_and_gradient_finite", "not finite"),
     (OverflowsFarOut, "far_rows_have_finite_predictors", "1e8 out"),
     (IgnoresOffset, "offset_is_added_or_refused", "offset of 0.7"),
+    (AddsOffsetTwice, "offset_is_added_or_refused", "what an offset of 0.7 adds"),
     (IgnoresContext, "context_changes_the_result", "it is not read"),
     (Leak, "a_row_alone_is_the_row_in_a_batch", "alone, in torch.float64"),
     (IgnoresWeights, "initialize_counts_a_weight_as_repetition", "repeated rows"),
@@ -285,6 +291,23 @@ def test_a_task_that_does_not_build_is_caught() -> None:
 
     spec = spec_of(Regressions, tasks=("regression", "classification"))
     assert "numbers only" in str(failures(spec, "every_task_of_the_spec_builds"))
+
+
+def test_a_limit_on_classes_that_is_not_kept_is_caught() -> None:
+    check = "more_classes_than_claimed_are_refused"
+    spec = spec_of(Toy, tasks=("classification",), max_classes=2)
+    assert "3 classes are accepted, max_classes is 2" in failures(spec, check)[check]
+
+    class TwoOnly(Toy):
+        def __init__(self, event, target, base, config):
+            if len(target.classes) > 2:
+                raise ConfigError("two classes only")
+            super().__init__(event, target, base, config)
+
+    spec = spec_of(TwoOnly, tasks=("classification",), max_classes=2)
+    assert failures(spec, check) == {}
+    spec = spec_of(TwoOnly, tasks=("classification",), max_classes=3)
+    assert "3 classes are refused, max_classes is 3" in failures(spec, check)[check]
 
 
 def test_a_required_base_that_does_not_exist_is_caught() -> None:

@@ -146,7 +146,11 @@ def target_of(task: str, max_classes: int | None = None) -> Target:
     """Return three classes, or fewer if there is a limit, two labels, or numbers around 3."""
     if task == "multi-label":
         return Target(
-            kind=task, names=("a", "b"), classes=(0, 1), location=(0.0, 0.0), scale=(1.0, 1.0)
+            kind="multi-label",
+            names=("a", "b"),
+            classes=(0, 1),
+            location=(0.0, 0.0),
+            scale=(1.0, 1.0),
         )
     if task == "classification":
         return Target(kind="classification", classes=CLASSES[:max_classes])

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import hybridflow
-from hybridflow.errors import HybridFlowError, HybridFlowWarning
+from hybridflow.errors import ConfigError, HybridFlowError, HybridFlowWarning
 from hybridflow.estimators import HybridClassifier, HybridRegressor
 from hybridflow.flows import RealNVP
 from hybridflow.history import TrainingConfig
@@ -130,6 +130,21 @@ def required_base_is_there(case: HeadCase) -> None:
     expect(False, f"the head requires the base {name!r}, and was fitted on another")
 
 
+def more_classes_than_claimed_are_refused(case: HeadCase) -> None:
+    """A head with a limit on its classes builds up to it, and refuses more with ConfigError."""
+    most = case.spec.max_classes
+    if most is None:
+        return
+    for count in (most, most + 1):
+        target = Target(kind="classification", classes=tuple(range(count)))
+        try:
+            HeadCase(case.spec, case.registry, target).build()
+        except ConfigError:
+            expect(count > most, f"{count} classes are refused, max_classes is {most}")
+        else:
+            expect(count <= most, f"{count} classes are accepted, max_classes is {most}")
+
+
 def _cases(case: HeadCase) -> Iterator[HeadCase]:
     """Yield a case for each kind of target that the head's tasks include."""
     for task in case.spec.tasks:
@@ -204,4 +219,5 @@ EVERY = (
     law_of_some_rows_is_the_law_of_those_rows,
     works_in_estimators,
     required_base_is_there,
+    more_classes_than_claimed_are_refused,
 )
