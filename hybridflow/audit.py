@@ -150,6 +150,7 @@ def audit(
     numbers = [j for j in range(values.shape[1]) if j not in table.factors]
     dependent = dict(zip(numbers, _dependent(rows[:, numbers]), strict=True))
     columns = []
+    natives = table.natives or [""] * len(names)
     for j, (name, dtype) in enumerate(zip(names, table.dtypes, strict=True)):
         share = float(np.isnan(values[:, j]).mean())
         known = counted[~np.isnan(counted[:, j]), j]
@@ -159,7 +160,7 @@ def audit(
             column = _categorical(known, dtype, name, table.factors[j], share)
         else:
             column = _column(known, dtype, name, bool(dependent[j]), share)
-        columns.append(column)
+        columns.append(column.replace(native=natives[j]))
     if all(column.kind == "empty" for column in columns):
         raise InputError(
             "no column has an observed value: Input X contains NaN in every cell; "

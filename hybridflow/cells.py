@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def read_objects(cells: list[Any], name: str, *, declared: bool = False) -> Numb
         return _factor(cells, name)
     known = [cell for cell in cells if not is_missing(cell)]
     if known and all(isinstance(cell, str) for cell in known):
-        if all(_is_number(text) for text in known):
+        if all(is_number(text) for text in known):
             raise InputError(_about_text(name))
         return _factor(cells, name)
     if known and all(isinstance(cell, bool | np.bool_) for cell in known):
@@ -182,6 +183,11 @@ def _factor(cells: list[Any], name: str, order: list[Any] | None = None) -> Fact
                 f"column {name!r} holds a {kind} at row {row}, which is no level; levels are text, "
                 f"numbers or booleans: X[{name!r}].astype(str)"
             )
+        if cell in (math.inf, -math.inf):
+            raise InputError(
+                f"Input X contains infinity: column {name!r}, first at row {row}; replace or drop "
+                "these rows"
+            )
     found = set(plain) - {None}
     if order is None:
         try:
@@ -201,7 +207,15 @@ def _factor(cells: list[Any], name: str, order: list[Any] | None = None) -> Fact
     return Factor(codes, levels, categories, typed=order is not None)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether a text is a number.
+
+    Examples
+    --------
+    >>> from hybridflow.cells import is_number
+    >>> [is_number(text) for text in ("1.5", "1e3", "three")]
+    [True, True, False]
+    """
     try:
         float(text)
     except ValueError:

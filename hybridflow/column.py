@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hybridflow.cells import Factor, Level
 from hybridflow.config import Config
-from hybridflow.specs import Circle, Real, Support
+from hybridflow.specs import Categorical, Circle, Interval, Positive, Real, Support
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +46,8 @@ class Column(Config):
         All that the type of the column has room for, if it has such a list.
     missing : float
         Share of the training rows in which its cell was missing.
+    native : str
+        What pandas calls the type, empty for columns of anything else.
 
     Examples
     --------
@@ -64,11 +66,17 @@ class Column(Config):
     levels: tuple[Level, ...] = ()
     categories: tuple[Level, ...] = ()
     missing: float = 0.0
+    native: str = ""
 
     @property
     def size(self) -> int:
         """Number of known levels of a categorical column; a missing cell is the last of them."""
         return len(self.levels) + (self.missing > 0)
+
+    @property
+    def type(self) -> str:
+        """The type of the column in a word."""
+        return self.native or self.dtype.partition("(")[0]
 
     def encode(self, values: NDArray[np.float64], factor: Factor | None) -> NDArray[np.float64]:
         """Return cells as the model reads them: numbers, or codes of the column's levels.
@@ -113,11 +121,34 @@ class Column(Config):
             case "exposure":
                 text = "exposure: the rate is per unit of it"
         if self.support != Real():
-            text += f", {self.support.kind}"
+            text += f", {described(self.support)}"
         if 0 < self.missing < 1:
             flag = "a level of its own" if self.kind == "categorical" else "with a flag"
             text += f"; {100 * self.missing:.3g} % missing, {flag}"
         return text
+
+
+def described(support: Support | Categorical) -> str:
+    """Return a support in words.
+
+    Examples
+    --------
+    >>> from hybridflow import Interval
+    >>> from hybridflow.column import described
+    >>> described(Interval(low=0, high=1))
+    'from 0 to 1'
+    """
+    match support:
+        case Positive():
+            return "above 0"
+        case Interval(low=low, high=high):
+            return f"from {low:g} to {high:g}"
+        case Circle(period=period):
+            return f"a circle of {period:g}"
+        case Categorical():
+            return "categorical"
+        case _:
+            return "any number"
 
 
 def cast(values: NDArray[np.float64], column: Column) -> NDArray[Any]:
@@ -148,28 +179,31 @@ def pandas_series(values: NDArray[np.float64], column: Column) -> pd.Series[Any]
     """Return the values of a column as pandas holds such a column."""
     import pandas as pd
 
-    if column.levels:
-        levels = column.decode(values)
-        if column.categories:
-            return pd.Series(pd.Categorical(levels, categories=list(column.categories)))
-        boolean = isinstance(column.levels[0], bool) and column.missing > 0
-        return pd.Series(levels, dtype="boolean") if boolean else pd.Series(levels)
-    if column.missing > 0 and "int" in column.dtype.lower():  # only the nullable types have both
-        return pd.Series(np.rint(values)).astype(column.dtype)
-    return pd.Series(cast(values, column))
+    if column.categories:
+        ordered = column.dtype.startswith("Enum")
+        listed = list(column.categories)
+        return pd.Series(pd.Categorical(column.decode(values), categories=listed, ordered=ordered))
+    cells = _cells(values, column)
+    return pd.Series(cells, dtype=column.native or None)  # type: ignore[call-overload]
 
 
 def polars_series(values: NDArray[np.float64], column: Column) -> pl.Series:
     """Return the values of a column as polars holds such a column."""
     import polars as pl
 
+    series = pl.Series(_cells(values, column), strict=False, nan_to_null=True)
+    if column.dtype.startswith("Enum"):
+        return series.cast(pl.Enum(list(map(str, column.categories))))
+    own = getattr(pl, column.dtype, None)  # of a table that came from elsewhere there may be none
+    return series if own in (None, pl.Object) else series.cast(own)
+
+
+def _cells(values: NDArray[np.float64], column: Column) -> Any:
+    """Return values as plain cells: an array in the column's type, or a list with None."""
     if column.levels:
-        series = pl.Series(column.decode(values), strict=False)
-        if column.dtype.startswith("Enum"):
-            return series.cast(pl.Enum(list(map(str, column.categories))))
-        return series.cast(pl.Categorical) if column.dtype == "Categorical" else series
-    if not np.isnan(values).any():
-        return pl.Series(cast(values, column))
-    series = pl.Series(values, nan_to_null=True)
-    whole = "int" in column.dtype.lower()
-    return series.round().cast(getattr(pl, column.dtype)) if whole else series
+        return column.decode(values)
+    missing = np.isnan(values)
+    if not missing.any() or "int" not in column.dtype.lower():
+        return cast(values, column)
+    whole = cast(np.where(missing, 0.0, values), column).tolist()
+    return [None if gone else value for value, gone in zip(whole, missing, strict=True)]

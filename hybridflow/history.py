@@ -31,13 +31,13 @@ class TrainingConfig(Config):
         Peak of the schedule: linear warm-up, then a half cosine to zero.
     warmup : float, default=0.05
         Share of the steps that warm up.
-    weight_decay : float, default=1.0
+    weight_decay : float, default=0.01
         Decoupled decay of the matrices per step, times the learning rate.
     average : float, default=0.98
         Share that the moving average of the weights keeps in a step; the average
         is what is evaluated and kept. It is shorter in the first steps; 0 keeps
         the weights as they are.
-    settled : float, default=100
+    settled : float, default=30
         Rows per column from which the flow learns at the full rate. In a
         hybrid of n rows (by weight) and D columns with fewer, its learning rate
         and the gradient of the task with respect to it are scaled by
@@ -76,9 +76,9 @@ class TrainingConfig(Config):
     batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
+    weight_decay: Annotated[float, Field(ge=0), Float(1e-3, 10.0, log=True)] = 0.01
     average: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    settled: Annotated[float, Field(gt=0), Float(10, 1000, log=True)] = 100.0
+    settled: Annotated[float, Field(gt=0), Float(10, 1000, log=True)] = 30.0
     clip: Annotated[float, Field(gt=0)] = 1.0
     noise: Annotated[float, Field(ge=0)] | None = None
     evaluations: Annotated[int, Field(ge=1)] = 40

@@ -432,7 +432,8 @@ class HybridModel(nn.Module):
         return torch.where(past, level - self.period, level)
 
     def _parts(self, x: Tensor) -> Iterator[Tensor]:
-        for rows in self._slices(len(x), max(1, len(self.noise))):
+        unforeseen = _DRAWS if self.event.features and bool(x.isnan().any()) else 1
+        for rows in self._slices(len(x), len(self.noise) or unforeseen):
             yield x[rows]
 
     def _slices(self, n: int, copies: int = 1) -> Iterator[slice]:

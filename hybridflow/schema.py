@@ -94,7 +94,7 @@ class Schema(Config):
         age     int64  mass: whole multiples of 1 from 0 on
         """
         rows = [("column", "type", "in the model")]
-        rows += [(c.name, c.dtype, c.described()) for c in self.columns]
+        rows += [(c.name, c.type, c.described()) for c in self.columns]
         name, dtype = (max(len(row[i]) for row in rows) for i in (0, 1))
         return "\n".join(f"{a:{name}}  {b:{dtype}}  {c}" for a, b, c in rows)
 

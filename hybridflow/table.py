@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
@@ -38,11 +38,14 @@ class Table:
         What each column was read from.
     factors : dict of int to Factor
         The columns of levels, by position.
+    natives : list of str
+        What pandas calls these types; empty for other tables.
     """
 
     values: Matrix
     dtypes: list[str]
     factors: dict[int, Factor]
+    natives: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -249,7 +252,8 @@ def _read_frame(X: Any, declared: Collection[int]) -> Table:
         column = read_series(series, str(name), declared=i in declared)
         values[:, i] = _placed(column, i, factors)
         dtypes.append(str(series.dtype))
-    return Table(values, dtypes, factors)
+    pandas = container_of(X) == "pandas"
+    return Table(values, dtypes, factors, list(map(str, X.dtypes)) if pandas else [])
 
 
 def _placed(column: Numbers | Factor, i: int, factors: dict[int, Factor]) -> Numbers:

@@ -10,6 +10,7 @@ The task term sees clean rows, the density term rows with noise on tied cells.
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,15 +24,47 @@ from hybridflow.callbacks import Callback
 from hybridflow.errors import ConfigError, InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
 from hybridflow.history import History, Record, TrainingConfig, TrainingState
+from hybridflow.likelihoods.basis import Dropout
 from hybridflow.model import HybridModel
 from hybridflow.transforms.base import Transform
 from hybridflow.transforms.compose import Compose, Memory
 
-__all__ = ["History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
+__all__ = ["Clock", "History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
 _TINY = 1e-9  # keeps Gaussian noise finite
+_TIMED = 10  # steps from one look at the clock to the next
 _LEAST_BATCH, _LEAST_BATCHES = 64, 16
 _LEAST_SHARE = 0.01  # of the learning rate that a flow beside a head keeps on any table
+
+
+class Clock:
+    """A limit of time, and how much of it is gone.
+
+    Parameters
+    ----------
+    seconds : float or None
+        None for no limit.
+
+    Examples
+    --------
+    >>> from hybridflow.training import Clock
+    >>> Clock(None).share(3) is None
+    True
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.start = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Return the seconds since it was made."""
+        return time.perf_counter() - self.start
+
+    def share(self, parts: int) -> float | None:
+        """Return one of equal parts of what is left, None if there is no limit."""
+        if self.seconds is None:
+            return None
+        return max(self.seconds - self.elapsed(), 0.0) / parts
 
 
 class Trainer:
@@ -54,6 +87,9 @@ class Trainer:
     keyed : bool, default=False
         Use all rows in every step and key the noise on the value of a cell, so
         that a weight equals repeating the row.
+    seconds : float, optional
+        What training may take: after a few steps the run is planned anew, with as
+        many as there is time for.
 
     Examples
     --------
@@ -87,6 +123,7 @@ class Trainer:
         seed: int,
         callbacks: Sequence[Callback] = (),
         keyed: bool = False,
+        seconds: float | None = None,
     ) -> None:
         self.model = model
         self.rows = rows
@@ -100,6 +137,10 @@ class Trainer:
         self.share = max(_LEAST_SHARE, self.pull) if model.head is not None else 1.0
         self.callbacks = callbacks
         batch_size = min(config.batch_size, max(_LEAST_BATCH, len(rows) // _LEAST_BATCHES))
+        if keyed:  # what is left out would differ between a row and its repetition
+            for module in model.modules():
+                if isinstance(module, Dropout):
+                    module.rate = 0.0
         self.full = keyed or len(rows) <= batch_size
         self.levels = levels(model.layout.split(rows.x)[0]) if keyed and model.stochastic else None
         device = rows.x.device
@@ -120,6 +161,7 @@ class Trainer:
             else None
         )
         self.batches = Batches(rows, batch_size, self.generator)
+        self.clock = Clock(seconds)
         self.state = TrainingState(steps=self.planned_steps())
         self.between = max(1, self.state.steps // config.evaluations)
 
@@ -153,6 +195,7 @@ class Trainer:
             with stop_on_interrupt(self.interrupt):
                 while not self.finished():
                     self.take_step()
+                    self.replan()
                     due = state.step % self.between == 0 or state.step == state.steps
                     if due:
                         self.evaluate()  # before any hook, each of which may be a checkpoint
@@ -175,6 +218,16 @@ class Trainer:
         """Return the most steps of this run."""
         per_epoch = 1 if self.full else self.batches.count
         return min(self.config.steps, self.config.epochs * per_epoch)
+
+    def replan(self) -> None:
+        """Plan as many steps as there is time for, from the steps taken so far."""
+        state, elapsed = self.state, self.clock.elapsed()
+        if self.clock.seconds is None or state.step < _TIMED or state.step % _TIMED:
+            return
+        # The first steps are slower, and an evaluation takes its time, too.
+        possible = math.floor(state.step * self.clock.seconds / max(elapsed, 1e-9))
+        state.steps = max(state.step, min(self.planned_steps(), possible))
+        self.between = max(1, state.steps // self.config.evaluations)
 
     def finished(self) -> bool:
         """Return whether to stop: out of steps, of patience, or interrupted."""

@@ -40,6 +40,12 @@ def test_plots(tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
+def test_novelty(tmp_path):
+    out = run(tmp_path, str(ROOT / "examples" / "novelty.py"))
+    assert "mixed up bottles" in out
+    assert "Where each score is known to fail" in out
+
+
 @pytest.mark.slow
 def test_demo_runs_twice(tmp_path):
     arguments = (str(ROOT / "examples" / "demo.py"), "--rows", "1000", "--steps", "30")

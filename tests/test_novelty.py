@@ -84,7 +84,9 @@ def test_false_alarms_are_beta_binomial(calibrated: int, alpha: float) -> None:
     """Over many draws of calibration rows; each count is beta-binomial, false alarm < 1e-4."""
     tested, times, rng = 50, 400, np.random.default_rng(1)
     counts = [
-        (conformal_pvalue(fold(rng.normal(size=calibrated)), rng.normal(size=tested)) <= alpha).sum()
+        (
+            conformal_pvalue(fold(rng.normal(size=calibrated)), rng.normal(size=tested)) <= alpha
+        ).sum()
         for _ in range(times)
     ]
     rank = int(np.floor(alpha * (calibrated + 1) + 1e-9))
@@ -252,7 +254,9 @@ def test_a_row_outside_the_support_is_infinitely_unusual(name: str) -> None:
     rows = RNG.normal(size=(30, 2))
     usual = gaussian(rows)
     fit = fit_scores(usual, np.ones(30))
-    outside = Reading(np.array([-np.inf]), np.full((1, 2), np.nan), np.full((1, 2), np.nan), np.zeros(1))
+    outside = Reading(
+        np.array([-np.inf]), np.full((1, 2), np.nan), np.full((1, 2), np.nan), np.zeros(1)
+    )
     assert SCORES[name]([outside, outside], [fit, fit]) == np.inf
 
 
@@ -282,7 +286,7 @@ def kept(source: str, members: int = 2, rows: int = 200, seed: int = 0) -> Novel
 
 @pytest.mark.parametrize("source", ["calibration", "folds"])
 def test_false_alarms_of_each_score(source: str) -> None:
-    """Over 40 draws of 200 calibration and 200 new rows; at 0.05 within four standard errors, ties and all."""
+    """Over 40 draws of 200 calibration and 200 new rows, within four standard errors."""
     rates: dict[str, list[float]] = {}
     for seed in range(40):
         novelty = kept(source, seed=seed)

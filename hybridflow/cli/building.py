@@ -28,6 +28,8 @@ _PLAIN = (
     "calibration",
     "missing",
     "unknown",
+    "quality",
+    "time_limit",
     "members",
     "class_weight",
     "contamination",

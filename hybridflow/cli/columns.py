@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from hybridflow.specs import Categorical, Circle, Interval, Positive, Real, Supp
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
+
+    from hybridflow.column import Column
 
 _FEW = 20  # distinct whole numbers up to which they are taken for labels
 
@@ -44,6 +46,7 @@ def take_apart(
     weight: str | None,
     columns: Sequence[str] | None,
     drop: Sequence[str] | None,
+    categorical: Collection[str] = (),
 ) -> Parts:
     """Split a training table into features, target and weight.
 
@@ -76,7 +79,7 @@ def take_apart(
     if not features:
         raise ConfigError("no column is left to fit a density to")
     X = frame.select(features)
-    check_numbers(X)
+    check_numbers(X.drop(set(features) & set(categorical)))
     return Parts(X, y, weights)
 
 
@@ -138,15 +141,42 @@ def select(
             f"columns that the model needs are missing: {listed(missing)}; the table has "
             f"{listed(frame.columns)}{closest(missing[0], ignored)}"
         )
-    X = frame.select(names)
-    check_numbers(X)
-    return X, ignored
+    return frame.select(names), ignored
+
+
+def as_fitted(X: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
+    """Return a table with columns of text as text, also where all of its cells are numbers.
+
+    Parameters
+    ----------
+    X : polars.DataFrame
+    columns : sequence of Column
+        What they were in training.
+
+    Raises
+    ------
+    InputError
+        If a cell of a column of numbers holds text.
+    """
+    import polars as pl
+
+    check_numbers(X.select(n for n, c in zip(X.columns, columns, strict=True) if not c.levels))
+    texts = [
+        name
+        for name, column in zip(X.columns, columns, strict=True)
+        if any(isinstance(level, str) for level in column.levels)
+    ]
+    return X.with_columns(
+        pl.col(name).cast(pl.String)
+        for name in texts
+        if X.schema[name].is_numeric() or X.schema[name] == pl.Boolean
+    )
 
 
 def check_numbers(X: pl.DataFrame) -> None:
     """Refuse columns of numbers in which a few cells hold text, naming the first.
 
-    A column that is text throughout is left to the estimator.
+    A column that is text in half of its cells is left to the estimator: it holds levels.
 
     Raises
     ------
@@ -161,11 +191,12 @@ def check_numbers(X: pl.DataFrame) -> None:
         broken = (
             texts.is_not_null() & texts.str.strip_chars().cast(pl.Float64, strict=False).is_null()
         )
-        if 0 < int(broken.sum()) < texts.len() - texts.null_count():
+        if 0 < 2 * int(broken.sum()) < texts.len() - texts.null_count():
             row = int(broken.arg_true()[0])
             raise InputError(
                 f"column {name!r} holds numbers, but {texts[row]!r} at row {row} (rows count from "
-                "0) is none; leave cells empty where the value is missing"
+                "0) is none; leave cells empty where the value is missing, or declare "
+                f"--column {name}=categorical"
             )
 
 

@@ -22,7 +22,7 @@ hybridflow fit houses.csv --target price --flow maf --set flow.layers=6 -o house
 
 hybridflow fit sensors.parquet --task outliers --drop id,time -o sensors.hflow
 
-hybridflow fit trips.csv --column hour=circle:24 --column fare=positive -o trips.hflow
+hybridflow fit trips.csv --column hour=circle:24 --column line=categorical -o trips.hflow
 
 hybridflow plugins list shows the flows, bases and heads; hybridflow plugins show NAME what --set \
 takes. A config file has the same settings under the same names, and a table for each component \
@@ -62,8 +62,23 @@ def command(
         typer.Option(
             "--column",
             metavar="NAME=KIND",
-            help="Where the values of a column may lie: positive, interval:LOW:HIGH, circle:PERIOD "
-            "(hour=circle:24) or real. Samples never leave it. May be repeated.",
+            help="What a column holds: positive, interval:LOW:HIGH, circle:PERIOD (hour=circle:24) "
+            "or real numbers, which samples never leave; or categorical levels, as text does. May "
+            "be repeated.",
+        ),
+    ] = None,
+    missing: Annotated[
+        Literal["auto", "error"] | None,
+        typer.Option(
+            help="What empty cells are: auto averages over them and tells the head; error refuses "
+            "them, now and later. (default: auto)"
+        ),
+    ] = None,
+    unknown: Annotated[
+        Literal["other", "error"] | None,
+        typer.Option(
+            help="What a level is that the training rows did not have: other counts it as one "
+            "unseen level; error refuses the rows. (default: other)"
         ),
     ] = None,
     weight: Annotated[
@@ -171,6 +186,8 @@ def command(
         "columns": None if columns is None else names_in(columns),
         "drop": None if drop is None else names_in(drop),
         "column": declarations(kinds) if kinds else None,
+        "missing": missing,
+        "unknown": unknown,
         "weight": weight,
         "flow": flow,
         "base": base,
@@ -209,6 +226,7 @@ def command(
             weight=settings.weight,
             columns=settings.columns,
             drop=settings.drop,
+            categorical=[name for name, kind in settings.column.items() if kind == "categorical"],
         )
     say(f"data: {shown(data)}, {len(parts.X):,} rows, {parts.X.width} features")
     say(f"task: {chosen} ({reason}" + ("; --task changes it)" if settings.task == "auto" else ")"))
@@ -219,7 +237,7 @@ def command(
             estimator.fit(parts.X, sample_weight=parts.weight)
         else:
             estimator.fit(parts.X, parts.y, sample_weight=parts.weight)
-    for line in found(estimator):
+    for line in trained(estimator):
         say(line)
     estimator.save(output, overwrite=force)
     say(f"saved: {output} ({output.stat().st_size:,} bytes)")
@@ -232,17 +250,9 @@ def command(
         raise typer.Exit(INTERRUPTED)
 
 
-def found(estimator: FlowEstimator) -> list[str]:
-    """Return what a fit found out about the columns, and how far it got."""
+def trained(estimator: FlowEstimator) -> list[str]:
+    """Return how far the training of each member got."""
     lines = []
-    schema = estimator.schema_
-    for kind, meaning in (
-        ("constant", "left out of the density"),
-        ("tied", "values repeat: noise of one step in training"),
-        ("dependent", "follow from other columns: a noise floor bounds their density"),
-    ):
-        if names := schema.of_kind(kind):
-            lines.append(f"{kind} columns ({meaning}): {', '.join(names)}")
     for i, history in enumerate(estimator.histories_):
         if not history:
             continue

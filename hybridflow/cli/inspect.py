@@ -38,9 +38,10 @@ def page(document: dict[str, Any]) -> str:
         From `hybridflow.bundle.inspect`.
     """
     from hybridflow.cli.plugins import aligned
+    from hybridflow.column import Column
 
-    columns = document["schema"]["columns"]
-    kinds = Counter(column["kind"] for column in columns)
+    columns = [Column.from_json(column) for column in document["schema"]["columns"]]
+    kinds = Counter(column.kind for column in columns)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     lines = [("model", f"{document['estimator']}, {document['members']} member(s)")]
     lines += [
@@ -58,23 +59,9 @@ def page(document: dict[str, Any]) -> str:
         lines.append(("", "training was interrupted"))
     lines.append(("written by", f"hybridflow {document['hybridflow_version']}"))
     lines.append(("sha256", document["sha256"]))
-    table = [("COLUMN", "TYPE", "KIND", "STEP", "SUPPORT")]
-    table += [
-        (
-            column["name"],
-            column["dtype"],
-            column["kind"],
-            f"{column['step']:g}" if column["step"] else "",
-            _support(column.get("support", {"kind": "real"})),
-        )
-        for column in columns
-    ]
+    table = [("COLUMN", "TYPE", "IN THE MODEL")]
+    table += [(column.name, column.type, column.described()) for column in columns]
     return "\n".join([*aligned(lines), "", *aligned(table)])
-
-
-def _support(support: dict[str, Any]) -> str:
-    numbers = [f"{support[key]:g}" for key in ("low", "high", "period") if key in support]
-    return "" if support["kind"] == "real" else ":".join([support["kind"], *numbers])
 
 
 def _parameters(component: dict[str, Any]) -> str:

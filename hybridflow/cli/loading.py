@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridflow.cli.columns import select
+from hybridflow.cli.columns import as_fitted, select
 from hybridflow.cli.failures import talk
 from hybridflow.cli.options import Format
 from hybridflow.cli.tables import (
@@ -65,6 +65,7 @@ def load_rows(
             None if names is None else [str(name) for name in names],
             estimator.n_features_in_,
         )
+        X = as_fitted(X, estimator.schema_.columns)
     if names is None:
         # Columns go by position: from here on the model knows them by these names.
         estimator.feature_names_in_ = np.array(X.columns, dtype=object)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,8 +43,9 @@ def command(
 ) -> None:
     """Score each row by its log-density: the lower, the less usual.
 
-    log_density is log p(x) in nats, in the units of the data; log_joint, with a target, is
-    log p(x, y). Outlier detectors add their decision.
+    log_density is log p(x) in nats, in the units of the data; novelty is the p-value, of
+    usual rows one in twenty has 0.05 or less; log_joint, with a target, is log p(x, y). Outlier
+    detectors add their decision.
     """
     import polars as pl
 
@@ -95,15 +97,25 @@ def row_scores(estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None
     """
     import polars as pl
 
+    from hybridflow.cli.failures import talk
     from hybridflow.errors import InputError
     from hybridflow.estimators import FlowOutlierDetector, HybridClassifier, HybridRegressor
+    from hybridflow.estimators.novelty import NoveltyEstimator
 
-    frame = pl.DataFrame({"log_density": estimator.score_samples(X)})
+    detector = isinstance(estimator, FlowOutlierDetector)
+    density = estimator.log_density(X) if detector else estimator.score_samples(X)
+    frame = pl.DataFrame({"log_density": density})
+    if isinstance(estimator, NoveltyEstimator) and estimator.novelty_ is not None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame = frame.with_columns(novelty=estimator.novelty_pvalue(X))
+        for warning in caught:
+            talk(f"note: {warning.message}")
     if y is not None:
         if not isinstance(estimator, HybridClassifier | HybridRegressor):
             raise InputError("--target: this model has no target: leave the option out")
         frame = frame.with_columns(log_joint=estimator.score_joint(X, y))
-    if isinstance(estimator, FlowOutlierDetector):
+    if detector:
         frame = frame.with_columns(prediction=estimator.predict(X))
     return frame
 

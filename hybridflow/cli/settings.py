@@ -42,7 +42,7 @@ class Settings(Config):
     training : dict
         Fields of `hybridflow.TrainingConfig`.
     likelihood_weight, validation, calibration,
-    missing, unknown, members, class_weight, contamination, device, dtype, seed
+    missing, unknown, quality, time_limit, members, class_weight, contamination, device, dtype, seed
         As the parameters of the estimators (``seed`` is ``random_state``); None
         for their defaults.
     """
@@ -62,6 +62,8 @@ class Settings(Config):
     calibration: float | None = None
     missing: str | None = None
     unknown: str | None = None
+    quality: str | None = None
+    time_limit: float | None = None
     members: int | None = None
     class_weight: Literal["balanced"] | None = None
     contamination: float | Literal["auto"] | None = None

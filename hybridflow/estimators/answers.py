@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,8 +23,9 @@ from hybridflow.calibration import (
 )
 from hybridflow.calibration.conformal import check_coverage, rows_needed
 from hybridflow.errors import InputError, UncalibratedWarning
+from hybridflow.estimators.held import held_out
 from hybridflow.estimators.novelty import RejectingEstimator
-from hybridflow.estimators.splits import Positions, Roles
+from hybridflow.estimators.splits import Roles
 from hybridflow.laws import CategoricalLaw, JointLaw, Law, mixed
 
 _Law = TypeVar("_Law", bound=Law)
@@ -109,7 +110,7 @@ class IntervalEstimator(RejectingEstimator):
         for i in range(max(1, len(self.calibration_.outputs))):
             scores = self.calibration_.output(i)
             _warn_if_few(scores, coverage, "the intervals are infinite")
-            each = [some_of(laws, fold.members) for fold in scores.folds] or [laws]
+            each = [some_of(laws, fold.members) for fold in scores.folds] or [list(laws)]
             found.append(interval([_output(mixed(one), i) for one in each], scores, coverage))
         return found[0] if len(found) == 1 else np.stack(found, 1)
 
@@ -172,7 +173,9 @@ class SetEstimator(RejectingEstimator):
             weights.append(held.task_weight.cpu().numpy())
         if folds:
             self.calibration_ = Calibration(
-                temperature=fit_temperature(*map(np.concatenate, (logs, codes, weights))),
+                temperature=fit_temperature(
+                    np.concatenate(logs), np.concatenate(codes), np.concatenate(weights)
+                ),
                 outputs=(Conformal(folds=tuple(folds)),),
                 unseen=roles.shared,
             )
@@ -226,46 +229,6 @@ class SetEstimator(RejectingEstimator):
         if not allow_empty:
             found[np.arange(len(mean)), mean.argmax(1)] = True
         return found
-
-
-def held_out(
-    rows: Rows, roles: Roles, members: int, most: int
-) -> Iterator[tuple[tuple[int, ...], Rows]]:
-    """Yield labelled rows with the members that were not trained on them.
-
-    Parameters
-    ----------
-    rows : Rows
-        All rows.
-    roles : Roles
-    members : int
-        How many were fitted.
-    most : int
-        How many rows are enough, over all members; they are spread evenly.
-    """
-    assert rows.targets is not None
-    labelled = (rows.targets.labelled & (rows.weight > 0)).cpu().numpy()
-    groups = [(held, positions[labelled[positions]]) for held, positions in _groups(roles, members)]
-    total = sum(len(positions) for _, positions in groups)
-    for held, positions in groups:
-        count = min(len(positions), -(-most * len(positions) // max(1, total)))
-        some = positions[np.linspace(0, len(positions) - 1, count).astype(np.intp)]
-        if len(some):
-            yield held, rows[torch.as_tensor(some).to(rows.x.device)]
-
-
-def _groups(roles: Roles, members: int) -> list[tuple[tuple[int, ...], Positions]]:
-    """Return which rows were held out by exactly which members."""
-    if roles.shared:
-        return [(tuple(range(members)), roles.calibration)]
-    held = roles.held[:members]  # an interrupted fit has fewer members
-    positions = np.unique(np.concatenate(held))
-    inside = np.stack([np.isin(positions, each) for each in held], 1)
-    patterns, group = np.unique(inside, axis=0, return_inverse=True)
-    return [
-        (tuple(np.flatnonzero(pattern).tolist()), positions[group == i])
-        for i, pattern in enumerate(patterns)
-    ]
 
 
 def some_of(laws: Sequence[_Law], members: Sequence[int]) -> list[_Law]:

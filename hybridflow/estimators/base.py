@@ -47,7 +47,9 @@ from hybridflow.estimators.parameters import (
     check_likelihood_weight,
     check_members,
     check_seed,
+    check_time,
 )
+from hybridflow.estimators.quality import QUALITIES, Quality
 from hybridflow.estimators.splits import Roles, assign_roles
 from hybridflow.estimators.weights import count_rows
 from hybridflow.exactness import AUDITED, audit_models
@@ -66,7 +68,7 @@ from hybridflow.table import (
     read_table,
     refuse_missing,
 )
-from hybridflow.training import History, TrainingConfig
+from hybridflow.training import Clock, History, TrainingConfig
 from hybridflow.verdict import Audit
 
 _FITTING: set[int] = set()
@@ -86,7 +88,9 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     training: TrainingConfig | None
     validation: Any
     calibration: Any
-    members: int
+    quality: str
+    time_limit: float | None
+    members: int | None
     device: str
     dtype: str
     random_state: Any
@@ -137,13 +141,17 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """Return the config that a parameter stands for."""
         value = getattr(self, name)
         if name == "training":
-            config = TrainingConfig() if value is None else value
+            config = self._quality().training if value is None else value
             if not isinstance(config, TrainingConfig):
                 raise ConfigError(f"training: expected a TrainingConfig, got {value!r}")
             return config
         if name not in _COMPONENTS:
             raise ConfigError(f"{name} has no parameters of its own")
         return self._registry().resolve(name, value)[1]
+
+    def _quality(self) -> Quality:
+        check_choice("quality", self.quality, tuple(QUALITIES))
+        return QUALITIES[self.quality]
 
     def _registry(self) -> Registry:
         return default_registry() if self.registry is None else self.registry
@@ -222,7 +230,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         registry = self._registry()
         training = self._config("training")
         assert isinstance(training, TrainingConfig)
-        device, members = check_device(self.device), check_members(self.members)
+        device, time_limit = check_device(self.device), check_time(self.time_limit)
+        members = check_members(self._quality().members if self.members is None else self.members)
         rng = check_seed(self.random_state)
 
         names = [str(name) for name in names_of(X, table.values.shape[1])]
@@ -251,7 +260,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             head=head_config,
         )
         blueprint = self._planned(blueprint)
-        x = torch.as_tensor(schema.encode(table))
+        encoded = schema.encode(table)
+        x = torch.as_tensor(encoded if encoded.flags.writeable else encoded.copy())
         if targets is not None:
             targets = replace(targets, offset=schema.layout.offset(x))
             _check_targets(blueprint, registry, targets)
@@ -277,6 +287,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         dtype = check_dtype(self.dtype, small=small)
         weight_of_density = self._likelihood_weight()
         models, histories, interrupted = [], [], False
+        clock = Clock(time_limit)
         for member, positions in enumerate(roles.held):
             plan = blueprint.of(member)
             model, state = fit_member(
@@ -291,6 +302,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 dtype=dtype,
                 callbacks=self.callbacks,
                 keyed=small,
+                seconds=clock.share(members - member),
             )
             models.append(model)
             histories.append(state.history)
@@ -369,6 +381,8 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     def _log_score(self, x: torch.Tensor) -> NDArray[np.float64]:
         each = self._log_scores(x)
+        if len(each) == 1:
+            return np.asarray(each[0])
         return np.asarray(np.logaddexp.reduce(each, axis=0) - math.log(len(each)))
 
     def _log_scores(self, x: torch.Tensor) -> NDArray[np.float64]:

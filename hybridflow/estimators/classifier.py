@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin
 from hybridflow.calibration import tempered
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
-from hybridflow.errors import InputError
+from hybridflow.errors import ConfigError, InputError
 from hybridflow.estimators.answers import SetEstimator
 from hybridflow.estimators.columns import Declared
 from hybridflow.estimators.indicators import (
@@ -80,8 +80,15 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         Rows that no member sees, for what is calibrated: given as `validation`
         is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
         more; smaller ones calibrate each member on its own held-out rows.
-    members : int, default=1
-        Models with different held-out rows, mixed uniformly.
+    quality : {"fast", "default", "best"}, default="default"
+        How much a fit may cost: 1, 3 or 5 members of 600, 2,000 or 6,000 steps
+        at most. What `members` and `training` say goes before it.
+    time_limit : float, optional
+        Seconds that training may take, all members together. Each then takes as
+        many steps as there is time for, so results depend on the machine.
+    members : int, optional
+        Models with different held-out rows, mixed uniformly; by `quality` if
+        not given.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the task term.
     unlabeled : object, default=None
@@ -143,7 +150,9 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
         calibration: Any = "auto",
-        members: int = 1,
+        quality: str = "default",
+        time_limit: float | None = None,
+        members: int | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         unlabeled: Any = None,
         device: str = "cpu",
@@ -162,6 +171,8 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         self.training = training
         self.validation = validation
         self.calibration = calibration
+        self.quality = quality
+        self.time_limit = time_limit
         self.members = members
         self.class_weight = class_weight
         self.unlabeled = unlabeled
@@ -233,6 +244,12 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
     ) -> Self:
         """Fit on several labels per row."""
         indicators = read_indicators(y, len(table), self.class_weight, type(self).__name__)
+        spec, _ = self._registry().resolve("head", self.head)
+        if "multi-label" not in spec.tasks:
+            raise ConfigError(
+                f"y has {len(indicators.names)} columns of 0 and 1, which are several labels per "
+                f"row, and head {spec.name!r} knows one: use head='multi-label'"
+            )
         warn_if_reordered(X, y)
         weight = read_weights(sample_weight, len(table))
         if not (indicators.labelled & (weight > 0)).any():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridflow.audit import lattice_step
-from hybridflow.column import Column
+from hybridflow.column import Column, described
 from hybridflow.errors import ConfigError, InputError, closest
 from hybridflow.specs import Categorical, Circle, Interval, Positive, Real
 from hybridflow.table import Matrix, column_names
@@ -101,7 +101,7 @@ def on_circles(values: Matrix, declared: Mapping[int, Declared]) -> Matrix:
     values = values.copy()
     for j, period in circles.items():
         wrapped = np.mod(values[:, j], period)
-        values[:, j] = np.where(wrapped < period, wrapped, 0.0)
+        values[:, j] = np.where(wrapped == period, 0.0, wrapped)  # by rounding; NaN stays
     return values
 
 
@@ -132,8 +132,9 @@ def declare(
             )
         column = placed[j].replace(support=support)
         if isinstance(support, Circle) and column.lattice:
-            step = lattice_step(np.append(values[:, j], column.origin + support.period))
-            closes = step > 0 and support.period < 2 * step * len(values)
+            known = values[~np.isnan(values[:, j]), j]
+            step = lattice_step(np.append(known, column.origin + support.period))
+            closes = step > 0 and support.period < 2 * step * len(known)
             column = column.replace(step=step) if closes else column.replace(lattice=False)
         placed[j] = column
     return tuple(placed)
@@ -180,29 +181,6 @@ def _first(
     at, count = int(bad.argmax()), int(bad.sum())
     more = f" (and such values in {count - 1} more rows)" if count > 1 else ""
     return f"column {column.name!r} holds {cells[at]:g} at row {rows[at]}{more}"
-
-
-def described(support: Any) -> str:
-    """Return a support in words.
-
-    Examples
-    --------
-    >>> from hybridflow import Interval
-    >>> from hybridflow.estimators.columns import described
-    >>> described(Interval(low=0, high=1))
-    'from 0 to 1'
-    """
-    match support:
-        case Positive():
-            return "above 0"
-        case Interval(low=low, high=high):
-            return f"from {low:g} to {high:g}"
-        case Circle(period=period):
-            return f"a circle of {period:g}"
-        case Categorical():
-            return "categorical"
-        case _:
-            return "any number"
 
 
 def to_json(columns: Mapping[Any, Declared]) -> list[list[Any]]:

@@ -39,7 +39,8 @@ def with_exposure(
         )
     j = names.index(name)
     _check(name, values[:, j])
-    taken = Column(name=name, dtype=columns[j].dtype, kind="exposure", origin=1.0)
+    dtype, native = columns[j].dtype, columns[j].native
+    taken = Column(name=name, dtype=dtype, kind="exposure", origin=1.0, native=native)
     return (*columns[:j], taken, *columns[j + 1 :])
 
 

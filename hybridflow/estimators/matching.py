@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hybridflow.cells import is_number
 from hybridflow.errors import (
     InputError,
     UnseenCategoryWarning,
@@ -83,9 +84,10 @@ def as_numbers(table: Table, schema: Schema) -> Table:
         factor = factors.pop(j)
         text = [level for level in factor.levels if isinstance(level, str)]
         if text:
-            row = int((factor.codes == factor.levels.index(text[0])).argmax())
+            first = next((level for level in text if not is_number(level)), text[0])
+            row = int((factor.codes == factor.levels.index(first)).argmax())
             raise InputError(
-                f"column {column.name!r} held numbers in training and holds {text[0]!r} at row "
+                f"column {column.name!r} held numbers in training and holds {first!r} at row "
                 f"{row}; leave cells empty where a number is missing"
             )
         values = values.copy()

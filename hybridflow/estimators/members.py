@@ -19,6 +19,7 @@ from hybridflow.registry import Registry
 from hybridflow.training import Trainer, TrainingConfig, TrainingState
 
 _ENOUGH = 4096  # rows from which quantiles are good; fewer are repeated with other noise
+_COPIES = 32
 _FAR = 10.0  # standard deviations after the fitted marginals
 
 
@@ -35,6 +36,7 @@ def fit_member(
     dtype: torch.dtype,
     callbacks: Sequence[Callback],
     keyed: bool,
+    seconds: float | None = None,
 ) -> tuple[HybridModel, TrainingState]:
     """Fit one member and return it, ready to answer in float64, with its training state.
 
@@ -54,12 +56,15 @@ def fit_member(
     callbacks : sequence of Callback
     keyed : bool
         See `Trainer`.
+    seconds : float, optional
+        See `Trainer`.
     """
     model = blueprint.build(registry, seed).to(rows.x.device)
     mine = rows[train.to(rows.x.device)]
     name = registry.resolve("flow", blueprint.flow)[0].name
     head = None if blueprint.head is None else registry.resolve("head", blueprint.head)[0]
-    initialize(model, mine, seed, name, mixes=head is not None and head.requires_base is None)
+    mixes = head is not None and head.requires_base is None
+    initialize(model, mine, seed, name, mixes=mixes, blur=training.noise or 0.0)
     model.network_to(dtype)
     trainer = Trainer(
         model,
@@ -70,6 +75,7 @@ def fit_member(
         seed=seed,
         callbacks=callbacks,
         keyed=keyed,
+        seconds=seconds,
     )
     try:
         state = trainer.run()
@@ -111,10 +117,19 @@ def finish(model: HybridModel, rows: Rows) -> None:
 
 
 @torch.no_grad()
-def initialize(model: HybridModel, rows: Rows, seed: int, name: str, *, mixes: bool = True) -> None:
+def initialize(
+    model: HybridModel,
+    rows: Rows,
+    seed: int,
+    name: str,
+    *,
+    mixes: bool = True,
+    blur: float = 0.0,
+) -> None:
     """Give every part its data-dependent start, in order, in float64.
 
     A head that reads the base (`mixes` is False) gets z in the coordinates of the base.
+    The flow starts on rows with the Gaussian noise that it is trained with, `blur`.
 
     Raises
     ------
@@ -128,15 +143,19 @@ def initialize(model: HybridModel, rows: Rows, seed: int, name: str, *, mixes: b
     missing = x.isnan()
     x = filled(x, missing, weight)
     generator = torch.Generator().manual_seed(seed)
-    if model.noised:
+    copies = 1
+    if model.noised or blur:
         # The same few draws for every row keep a weight equal to a repetition.
-        copies = len(model.noise) if len(x) < _ENOUGH else 1
+        copies = (len(model.noise) or _COPIES) if len(x) < _ENOUGH else 1
         if copies > 1:
-            x = model.dequantise(x[None], model.noise[:, None]).flatten(0, 1)
+            several = x[None].expand(copies, -1, -1)
+            if model.noised:
+                several = model.dequantise(x[None], model.noise[:, None])
+            x = several.flatten(0, 1)
             weight, missing = weight.repeat(copies), missing.repeat(copies, 1)
             y = None if y is None else y.repeat(copies, 1)
             given = None if given is None else given.repeat(copies, 1)
-        else:
+        elif model.noised:
             uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
             x = model.dequantise(x, uniform.to(x.device))
     model.preprocess.initialize(x, weight=weight)
@@ -144,6 +163,11 @@ def initialize(model: HybridModel, rows: Rows, seed: int, name: str, *, mixes: b
     if missing.any():
         uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
         standard = torch.where(missing, model.fill(uniform.to(x.device))[0], standard)
+    if blur:
+        shape = (copies, x.shape[1]) if copies > 1 else x.shape
+        draws = torch.randn(shape, generator=generator, dtype=torch.float64)
+        draws = draws.repeat_interleave(len(x) // len(draws), 0)
+        standard = model.smooth(standard, blur * draws.to(x.device))
     context = model.context(given)
     model.flow.initialize(standard, context, weight=weight)
     if model.event.features:

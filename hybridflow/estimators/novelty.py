@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -73,11 +72,9 @@ class NoveltyEstimator(FlowEstimator):
     def _readings(self, x: torch.Tensor) -> list[Reading]:
         return [_read(model, x) for model in self.models_]
 
-    def _in_parts(
-        self, x: torch.Tensor, answer: Callable[[list[Reading]], Floats]
-    ) -> Floats:
+    def _in_parts(self, x: torch.Tensor, answer: Callable[[list[Reading]], Floats]) -> Floats:
         """Return an answer for every row, without the latents of all of them at once."""
-        return np.concatenate([answer(self._readings(part)) for part in x.split(_PART)])
+        return np.concatenate([answer(self._readings(part)) for part in torch.split(x, _PART)])
 
     def _novelty(self) -> Novelty:
         if self.novelty_ is None:
@@ -265,7 +262,7 @@ class RejectingEstimator(NoveltyEstimator):
 
         The loss expected if the row is usual, ℓ, by the model's own law, and that of
         knowing nothing about it, ℓ₀, weighed by the probability ν that the row
-        is novel, by its novelty p-value and a prior of 0.1. For classes the loss
+        is novel, by its novelty p-value and a prior of 0.02. For classes the loss
         is the probability of a mistake, and ℓ₀ that of a guess; for numbers it is the
         squared spread of y, by its quartiles, in units of its variance in training,
         and ℓ₀ is 1, or ℓ where that is larger.
@@ -405,7 +402,8 @@ def _losses(laws: Sequence[Law], scales: Sequence[float]) -> tuple[Floats, Float
 
 def check_alpha(alpha: Any) -> float:
     """Return a level, raising ConfigError unless it lies between 0 and 1."""
-    if isinstance(alpha, bool) or not (isinstance(alpha, numbers.Real) and 0 < alpha < 1):
+    number = isinstance(alpha, int | float | np.number) and not isinstance(alpha, bool)
+    if not (number and 0 < alpha < 1):
         raise ConfigError(f"alpha must lie between 0 and 1, both excluded, got {alpha!r}")
     return float(alpha)
 

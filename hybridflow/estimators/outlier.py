@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -82,6 +81,12 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         Rows that no member sees, for what is calibrated: given as `validation`
         is. ``"auto"``: a tenth, 2,000 at most, of tables of 2,000 rows and
         more; smaller ones calibrate each member on its own held-out rows.
+    quality : {"fast", "default", "best"}, default="default"
+        How much a fit may cost: 1, 3 or 5 members of 600, 2,000 or 6,000 steps
+        at most. What `members` and `training` say goes before it.
+    time_limit : float, optional
+        Seconds that training may take, all members together. Each then takes as
+        many steps as there is time for, so results depend on the machine.
     members : int, default=3
     device : str, default="cpu"
         ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
@@ -145,6 +150,8 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         training: TrainingConfig | None = None,
         validation: Any = 0.2,
         calibration: Any = "auto",
+        quality: str = "default",
+        time_limit: float | None = None,
         members: int = 3,
         device: str = "cpu",
         dtype: str = "auto",
@@ -161,6 +168,8 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         self.training = training
         self.validation = validation
         self.calibration = calibration
+        self.quality = quality
+        self.time_limit = time_limit
         self.members = members
         self.device = device
         self.dtype = dtype

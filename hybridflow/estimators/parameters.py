@@ -30,6 +30,16 @@ def check_choice(name: str, value: Any, options: tuple[str, ...]) -> None:
         raise ConfigError(f"{name} must be {' or '.join(map(repr, options))}, got {value!r}")
 
 
+def check_time(value: Any) -> float | None:
+    """Return a limit in seconds, a positive number or None."""
+    if value is None:
+        return None
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not (number and 0 < value < math.inf):
+        raise ConfigError(f"time_limit must be a positive number of seconds or None, got {value!r}")
+    return float(value)
+
+
 def check_members(value: Any) -> int:
     """Return the number of members, from 1 to 100."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 100:

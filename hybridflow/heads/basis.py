@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from hybridflow.config import Choice, Config, Int
+from hybridflow.config import Choice, Config, Float, Int
 from hybridflow.specs import Event
 
 if TYPE_CHECKING:
@@ -21,20 +21,26 @@ class BasisConfig(Config):
     Parameters
     ----------
     basis : {"hidden", "identity"}, default="hidden"
-        What eta is linear in: z and the context with a hidden layer beside
+        What eta is linear in: z and the context with hidden layers beside
         them, or z and the context alone.
     hidden_units : int, default=128
-        Width of the hidden layer.
+        Width of each hidden layer.
+    hidden_layers : int, default=2
+    dropout : float, default=0.1
+        Share of each hidden layer that a training step leaves out; none where
+        the table is too small for batches.
 
     Examples
     --------
     >>> from hybridflow.heads import BasisConfig
     >>> sorted(BasisConfig.space())
-    ['basis', 'hidden_units']
+    ['basis', 'dropout', 'hidden_layers', 'hidden_units']
     """
 
     basis: Annotated[Literal["hidden", "identity"], Choice(("hidden", "identity"))] = "hidden"
     hidden_units: Annotated[int, Field(ge=1, le=65536), Int(32, 512, log=True)] = 128
+    hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3)] = 2
+    dropout: Annotated[float, Field(ge=0, lt=1), Float(0.0, 0.3)] = 0.1
 
 
 class CountConfig(BasisConfig):
@@ -42,7 +48,7 @@ class CountConfig(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     exposure : str, optional
         Name of the column that holds how long, how often or among how many a
@@ -74,4 +80,4 @@ def basis_of(event: Event, config: BasisConfig) -> Basis:
 
     if config.basis == "identity":
         return LinearBasis(event)
-    return HiddenBasis(event, config.hidden_units)
+    return HiddenBasis(event, config.hidden_units, config.hidden_layers, config.dropout)

@@ -17,14 +17,14 @@ class BayesianLinearHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
 
     Examples
     --------
     >>> from hybridflow.heads import BayesianLinearHead
     >>> BayesianLinearHead(basis="identity")
-    BayesianLinearHead(basis='identity', hidden_units=128)
+    BayesianLinearHead(basis='identity', hidden_units=128, hidden_layers=2, dropout=0.1)
     """
 
 

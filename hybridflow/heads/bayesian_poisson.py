@@ -17,14 +17,14 @@ class BayesianPoissonHead(CountConfig):
 
     Parameters
     ----------
-    basis, hidden_units, exposure
+    basis, hidden_units, hidden_layers, dropout, exposure
         As in `CountConfig`.
 
     Examples
     --------
     >>> from hybridflow.heads import BayesianPoissonHead
-    >>> BayesianPoissonHead(exposure="days")
-    BayesianPoissonHead(basis='hidden', hidden_units=128, exposure='days')
+    >>> BayesianPoissonHead(exposure="days").exposure
+    'days'
     """
 
 

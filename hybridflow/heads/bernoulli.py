@@ -18,7 +18,7 @@ class BernoulliHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     link : {"logit", "probit", "cloglog"}, default="logit"
         The logarithm of the odds; the quantile of a normal tolerance; the

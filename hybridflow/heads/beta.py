@@ -18,7 +18,7 @@ class BetaHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     precision : {"row", "one"}, default="row"
         A precision for every row, or one learned for all.
@@ -28,7 +28,7 @@ class BetaHead(BasisConfig):
     --------
     >>> from hybridflow.heads import BetaHead
     >>> BetaHead(precision="one")
-    BetaHead(basis='hidden', hidden_units=128, precision='one')
+    BetaHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, precision='one')
     """
 
     precision: Annotated[Literal["row", "one"], Choice(("row", "one"))] = "row"

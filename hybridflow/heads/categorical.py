@@ -17,14 +17,14 @@ class CategoricalHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
 
     Examples
     --------
     >>> from hybridflow.heads import CategoricalHead
     >>> CategoricalHead(hidden_units=64)
-    CategoricalHead(basis='hidden', hidden_units=64)
+    CategoricalHead(basis='hidden', hidden_units=64, hidden_layers=2, dropout=0.1)
     """
 
 

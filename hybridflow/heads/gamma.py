@@ -18,7 +18,7 @@ class GammaHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     link : {"log", "softplus"}, default="log"
         Whether effects multiply, or add up where the mean is large.
@@ -29,8 +29,8 @@ class GammaHead(BasisConfig):
     Examples
     --------
     >>> from hybridflow.heads import GammaHead
-    >>> GammaHead(dispersion="one")
-    GammaHead(basis='hidden', hidden_units=128, link='log', dispersion='one')
+    >>> GammaHead(dispersion="one").link
+    'log'
     """
 
     link: Annotated[Literal["log", "softplus"], Choice(("log", "softplus"))] = "log"

@@ -18,7 +18,7 @@ class GaussianHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     spread : {"row", "one"}, default="row"
         A standard deviation for every row, or one learned for all.
@@ -27,7 +27,7 @@ class GaussianHead(BasisConfig):
     --------
     >>> from hybridflow.heads import GaussianHead
     >>> GaussianHead(spread="one")
-    GaussianHead(basis='hidden', hidden_units=128, spread='one')
+    GaussianHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, spread='one')
     """
 
     spread: Annotated[Literal["row", "one"], Choice(("row", "one"))] = "row"

@@ -20,7 +20,7 @@ class MixtureHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     components : int, default=3
         Number of normal components.
@@ -29,7 +29,7 @@ class MixtureHead(BasisConfig):
     --------
     >>> from hybridflow.heads import MixtureHead
     >>> MixtureHead(components=5)
-    MixtureHead(basis='hidden', hidden_units=128, components=5)
+    MixtureHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, components=5)
     """
 
     components: Annotated[int, Field(ge=1, le=64), Int(1, 8)] = 3

@@ -18,7 +18,7 @@ class NegativeBinomialHead(CountConfig):
 
     Parameters
     ----------
-    basis, hidden_units, exposure
+    basis, hidden_units, hidden_layers, dropout, exposure
         As in `CountConfig`.
     dispersion : {"row", "one"}, default="row"
         A dispersion for every row, or one learned for all.

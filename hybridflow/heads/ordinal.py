@@ -18,7 +18,7 @@ class OrdinalHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     link : {"logit", "probit", "cloglog"}, default="logit"
         Proportional odds, a normal latent number, or proportional hazards.

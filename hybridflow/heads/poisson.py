@@ -17,14 +17,14 @@ class PoissonHead(CountConfig):
 
     Parameters
     ----------
-    basis, hidden_units, exposure
+    basis, hidden_units, hidden_layers, dropout, exposure
         As in `CountConfig`.
 
     Examples
     --------
     >>> from hybridflow.heads import PoissonHead
     >>> PoissonHead(exposure="days")
-    PoissonHead(basis='hidden', hidden_units=128, exposure='days')
+    PoissonHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, exposure='days')
     """
 
 

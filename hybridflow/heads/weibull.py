@@ -18,7 +18,7 @@ class WeibullHead(BasisConfig):
 
     Parameters
     ----------
-    basis, hidden_units
+    basis, hidden_units, hidden_layers, dropout
         As in `BasisConfig`.
     spread : {"one", "row"}, default="one"
         A spread of the logarithm that all rows share, or one for every row:
@@ -28,7 +28,7 @@ class WeibullHead(BasisConfig):
     --------
     >>> from hybridflow.heads import WeibullHead
     >>> WeibullHead(spread="row")
-    WeibullHead(basis='hidden', hidden_units=128, spread='row')
+    WeibullHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, spread='row')
     """
 
     spread: Annotated[Literal["one", "row"], Choice(("one", "row"))] = "one"

@@ -18,7 +18,7 @@ class ZeroInflatedHead(CountConfig):
 
     Parameters
     ----------
-    basis, hidden_units, exposure
+    basis, hidden_units, hidden_layers, dropout, exposure
         As in `CountConfig`.
     counts : {"poisson", "negative-binomial"}, default="poisson"
         Law of the counts beside the additional zeros; of a negative binomial

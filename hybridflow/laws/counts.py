@@ -98,11 +98,12 @@ class NegativeBinomialLaw(Law):
         log_odds = beside(self._log_odds, y)
         r, more = beside(1 / self.dispersion, y), np.floor(np.maximum(y, 0.0)) + 1
         few, many = special.expit(-log_odds), special.expit(log_odds)
-        by_few, by_many = special.betainc, special.betaincc
-        if not below:
-            by_few, by_many = special.betaincc, special.betainc
         finite = np.where(np.isfinite(more), more, 1.0)
-        tail = np.where(few < many, by_few(r, finite, few), by_many(finite, r, many))
+        if below:
+            low, high = special.betainc(r, finite, few), special.betaincc(finite, r, many)
+        else:
+            low, high = special.betaincc(r, finite, few), special.betainc(finite, r, many)
+        tail = np.where(few < many, low, high)
         return np.where(np.isnan(y), np.nan, np.where(y == np.inf, float(below), tail))
 
     def quantile(self, p: ArrayLike) -> Floats:

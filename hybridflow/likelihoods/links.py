@@ -238,7 +238,8 @@ class Probit(ProbabilityLink):
 
     def eta(self, probability: Tensor) -> Tensor:
         """Return the normal quantile."""
-        return torch.special.ndtri(probability)
+        quantile: Tensor = torch.special.ndtri(probability)
+        return quantile
 
     def log_cdf(self, x: Tensor) -> Tensor:
         """Return log F(x)."""

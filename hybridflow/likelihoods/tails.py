@@ -41,7 +41,7 @@ def log_normal_between(low: Tensor, gap: Tensor) -> Tensor:
     >>> from hybridflow.likelihoods.tails import log_normal_between
     >>> low = torch.tensor([-1.0, 30.0], dtype=torch.float64)
     >>> log_normal_between(low, torch.full_like(low, 2.0))
-    tensor([  -0.3817, -454.3212], dtype=torch.float64)
+    tensor([-3.8172e-01, -4.5432e+02], dtype=torch.float64)
     """
     middle = low + gap / 2
     thin = gap * (1 + middle.abs()) < _THIN

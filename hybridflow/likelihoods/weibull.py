@@ -42,7 +42,7 @@ class Weibull(FailureTime):
     >>> from hybridflow.specs import Target
     >>> likelihood = Weibull(Target(kind="regression", location=(9.0,), scale=(4.0,)))
     >>> likelihood.law(torch.zeros(1, 1)).mean().round(1)
-    array([8.6])
+    array([7.3])
     """
 
     def log_density(self, w: Tensor) -> Tensor:

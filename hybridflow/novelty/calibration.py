@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from hybridflow.calibration import Fold
 from hybridflow.config import Config
@@ -56,7 +56,7 @@ class Novelty(Config):
     source: Source
     fits: tuple[Fit, ...]
     references: dict[str, tuple[Fold, ...]]
-    final: dict[str, Fold] = {}
+    final: dict[str, Fold] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -112,10 +112,7 @@ class Novelty(Config):
         if name != _ALL and name not in self.references:
             return -SCORES[name](readings, self.fits)
         return harmonic_mean(
-            [
-                log_tail(fold, conformity)
-                for fold, conformity in self._each(readings, _parts(name))
-            ]
+            [log_tail(fold, conformity) for fold, conformity in self._each(readings, _parts(name))]
         )
 
     def pvalue(self, readings: Sequence[Reading], name: str = _ALL) -> Floats:
@@ -148,16 +145,12 @@ class Novelty(Config):
         first = float(known[usual.argmax()])
         return first - 1e-9 * (1 + abs(first))
 
-    def _each(
-        self, readings: Sequence[Reading], names: Sequence[str]
-    ) -> list[tuple[Fold, Floats]]:
+    def _each(self, readings: Sequence[Reading], names: Sequence[str]) -> list[tuple[Fold, Floats]]:
         """Return, for each score and member, its reference rows and the conformity of rows."""
         return [
             (fold, -SCORES[name]([reading], [fit]))
             for name in names
-            for fold, reading, fit in zip(
-                self.references[name], readings, self.fits, strict=True
-            )
+            for fold, reading, fit in zip(self.references[name], readings, self.fits, strict=True)
         ]
 
 
@@ -217,8 +210,6 @@ def ordered(p: Floats, evidence: Floats) -> Floats:
         strangeness = np.log1p(np.maximum(-evidence, 0.0))
     share = np.where(np.isinf(strangeness), 1.0, strangeness / (1 + np.minimum(strangeness, 1e300)))
     return np.asarray(p * (1 - TIES * share))
-
-
 
 
 def _parts(name: str) -> tuple[str, ...]:

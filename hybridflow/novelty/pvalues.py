@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 _ROUNDING = 1e-9  # relative: a row computed again must not rank behind itself
 _TAIL = 0.1  # share of the reference rows whose excess gives the scale of the tail
 _FEWEST = 5  # rows of the tail, where there are as many
-_PRIOR = 0.1
+_PRIOR = 0.02
 
 
 def conformal_pvalue(reference: Fold, conformity: ArrayLike) -> Floats:
@@ -195,7 +195,7 @@ def novelty_share(log_p: ArrayLike, prior: float = _PRIOR) -> Floats:
     Parameters
     ----------
     log_p : array-like of shape (n,)
-    prior : float, default=0.1
+    prior : float, default=0.02
         π, the share of novel rows that is expected before looking.
 
     Returns
@@ -213,7 +213,7 @@ def novelty_share(log_p: ArrayLike, prior: float = _PRIOR) -> Floats:
     >>> import numpy as np
     >>> from hybridflow.novelty import novelty_share
     >>> novelty_share(np.log([0.5, 0.05, 0.001])).round(2)
-    array([0.1 , 0.21, 0.86])
+    array([0.02, 0.05, 0.52])
     """
     log_p = np.asarray(log_p, dtype=np.float64)
     small = np.minimum(log_p, -1.0)

@@ -211,7 +211,7 @@ class Typicality(Score):
 
 
 class Background(Score):
-    r"""The log-density less what a background says, which knows each column but not how they hang together.
+    r"""Minus the log-density over that of a background of independent columns.
 
     .. math:: -\log \frac{p(x)}{q(x)}, \qquad q(x) = \prod_j N(s_j; m_j, d_j^2)\,|ds_j / dx_j|
 
@@ -266,8 +266,7 @@ class Disagreement(Score):
 
 
 SCORES: dict[str, Score] = {
-    score.name: score
-    for score in (Density(), Latent(), Typicality(), Background(), Disagreement())
+    score.name: score for score in (Density(), Latent(), Typicality(), Background(), Disagreement())
 }
 """Every score, by name."""
 

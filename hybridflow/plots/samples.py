@@ -210,14 +210,14 @@ def _apart(values: Floats, variable: Variable, source: int, rng: np.random.Gener
 
 def _label(panel: Axes, across: Variable, up: Variable, i: int, j: int, count: int) -> None:
     """Set limits, and ticks and names at the left and at the bottom."""
-    panel.set_xlim(across.limits)
+    panel.set_xlim(*across.edges[[0, -1]])
     panel.tick_params(labelsize="small", labelbottom=i == count - 1, labelleft=j == 0 or i == j)
     if across.levels:
         panel.set_xticks(range(len(across.levels)), across.levels, rotation=90)
     else:
         panel.locator_params(axis="x", nbins=4)
     if i != j:
-        panel.set_ylim(up.limits)
+        panel.set_ylim(*up.edges[[0, -1]])
         if up.levels:
             panel.set_yticks(range(len(up.levels)), up.levels)
         else:

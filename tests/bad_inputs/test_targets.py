@@ -330,9 +330,14 @@ def test_y20_two_dimensions() -> None:
     np.testing.assert_array_equal(column.predict(X), classifier().fit(X, LABELS).predict(X))
     with pytest.warns(DataConversionWarning):
         regressor().fit(X, pl.DataFrame({"y": NUMBERS}))
-    for model, y in ((classifier(), LABELS), (regressor(), NUMBERS)):
-        with pytest.raises(InputError, match=r"1d array, got an array of shape \(300, 2\)"):
-            model.fit(X, np.column_stack([y, y]))
+    with pytest.raises(ConfigError, match=r"2 columns of 0 and 1.* use head='multi-label'"):
+        classifier().fit(X, np.column_stack([LABELS, LABELS]))
+    with pytest.raises(InputError, match="Unknown label type: y has 2 columns"):
+        classifier(head="multi-label").fit(X, np.column_stack([LABELS, LABELS + 1]))
+    with pytest.raises(InputError, match=r"1d array, got an array of shape \(300, 2, 1\)"):
+        regressor().fit(X, np.ones((300, 2, 1)))
+    both = regressor().fit(X, np.column_stack([NUMBERS, NUMBERS]))
+    assert both.predict(X).shape == (300, 2)
 
 
 @pytest.mark.parametrize("make", [classifier, regressor])

@@ -108,7 +108,9 @@ PEERS: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
-def detect(train: Array, test: Array, seed: int, *, quick: bool) -> tuple[Array, FlowOutlierDetector]:
+def detect(
+    train: Array, test: Array, seed: int, *, quick: bool
+) -> tuple[Array, FlowOutlierDetector]:
     """Return the p-values of our detector, and itself."""
     training = TrainingConfig(steps=200) if quick else None
     detector = FlowOutlierDetector(training=training, random_state=seed).fit(train)
@@ -160,7 +162,12 @@ def band(calibrated: float, tested: float, tables: int) -> tuple[float, float]:
 
 def page(results: dict[str, list[dict[str, Figures]]], methods: list[str], *, quick: bool) -> str:
     """Return the tables as Markdown."""
-    lines = ["# Novelty", "", "Written by `tests/benchmarks/novelty.py`, whose docstring says how.", ""]
+    lines = [
+        "# Novelty",
+        "",
+        "Written by `tests/benchmarks/novelty.py`, whose docstring says how.",
+        "",
+    ]
     if quick:
         lines += ["**A quick run: few rows and steps.**", ""]
     seeds = max(len(splits) for splits in results.values())
@@ -168,7 +175,9 @@ def page(results: dict[str, list[dict[str, Figures]]], methods: list[str], *, qu
     lines += ["| method | AUROC | AUPRC | seconds a split |", "|---|---|---|---|"]
     mean = {
         method: [
-            float(np.mean([np.mean([s[method][key] for s in splits]) for splits in results.values()]))
+            float(
+                np.mean([np.mean([s[method][key] for s in splits]) for splits in results.values()])
+            )
             for key in ("auroc", "auprc", "seconds")
         ]
         for method in methods
@@ -210,7 +219,9 @@ def alarms(results: dict[str, list[dict[str, Figures]]]) -> list[str]:
         rows = f"{ours[0]['calibrated on']:.0f}" + (
             " unseen rows" if ours[0]["unseen"] else " rows of each member"
         )
-        lines.append(f"| {name} | {', '.join(cells)} | {', '.join(dict.fromkeys(bands))} | {rows} |")
+        lines.append(
+            f"| {name} | {', '.join(cells)} | {', '.join(dict.fromkeys(bands))} | {rows} |"
+        )
     return [*lines, f"| **mean** | {np.mean(rates):.3f} | 0.040 to 0.060 | |"]
 
 

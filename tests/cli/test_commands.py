@@ -198,9 +198,9 @@ def test_columns_are_matched_by_name(hybridflow, tables, tmp_path):
 
 def test_score_adds_the_joint_and_averages(hybridflow, tables):
     arguments = ["score", tables / "regressor.hflow", tables / "numbers.csv"]
-    assert hybridflow(*arguments, "--target", "").table.columns == ["log_density"]
+    assert hybridflow(*arguments, "--target", "").table.columns == ["log_density", "novelty"]
     joint = hybridflow(*arguments, "--target", "y").table
-    assert joint.columns == ["log_density", "log_joint"]
+    assert joint.columns == ["log_density", "novelty", "log_joint"]
     summary = dict(hybridflow(*arguments, "--target", "y", "--summary").table.iter_rows())
     assert summary["rows"] == 150
     assert np.isclose(summary["log_density_mean"], joint["log_density"].mean())
@@ -224,7 +224,7 @@ def test_score_finds_the_target_of_the_fit(hybridflow, tables, tmp_path):
     ):
         changed.write_csv(tmp_path / f"{name}.csv")
         outcome = hybridflow(*arguments, tmp_path / f"{name}.csv")
-        assert outcome.table.columns == ["log_density"]
+        assert outcome.table.columns == ["log_density", "novelty"]
         assert re.search(note, outcome.said)
     outcome = hybridflow(*arguments, tmp_path / "renamed.csv", "--target", "sort")
     assert outcome.out == found.out
@@ -238,7 +238,7 @@ def test_score_of_classes_and_outliers(hybridflow, tables):
     summary = dict(hybridflow(*arguments, "--target", "kind", "--summary").table.iter_rows())
     assert 0 < summary["accuracy"] <= 1
     outliers = hybridflow("score", tables / "outliers.hflow", tables / "numbers.csv").table
-    assert outliers.columns == ["log_density", "prediction"]
+    assert outliers.columns == ["log_density", "novelty", "prediction"]
     assert set(outliers["prediction"]) == {-1, 1}
     predicted = hybridflow("predict", tables / "outliers.hflow", tables / "numbers.csv").table
     assert ((predicted["decision"] < 0) == (predicted["prediction"] == -1)).all()
@@ -315,12 +315,12 @@ def test_a_target_without_a_name_is_called_y(hybridflow, tables, tmp_path):
     assert hybridflow("sample", tmp_path / "m.hflow").table.columns == ["y", "c", "target_y"]
     table.write_csv(tmp_path / "t.csv")  # its column y is a feature
     scores = hybridflow("score", tmp_path / "m.hflow", tmp_path / "t.csv").table
-    assert scores.columns == ["log_density"]
+    assert scores.columns == ["log_density", "novelty"]
     model.fit(table[["b", "c"]].to_numpy(), table["a"].to_numpy()).save(tmp_path / "m.hflow")
     for columns, expected in (
-        ("bc", ["log_density"]),
-        ("bca", ["log_density", "log_joint"]),
-        ("ca", ["log_density"]),
+        ("bc", ["log_density", "novelty"]),
+        ("bca", ["log_density", "novelty", "log_joint"]),
+        ("ca", ["log_density", "novelty"]),
     ):
         named = table[list(columns)].rename({"a": "y"} if "a" in columns else {})
         named.write_csv(tmp_path / "t.csv")

@@ -18,7 +18,7 @@ def many(tmp_path_factory):
     X = pl.DataFrame(rng.normal(size=(300, 2)), schema=["a", "b"])
     y = (X["a"] + 0.3 * rng.normal(size=300)).rename("y")
     flow = RealNVP(layers=2, hidden_units=8, hidden_layers=1)
-    settings = {"training": package.TrainingConfig(steps=20), "random_state": 0}
+    settings = {"training": package.TrainingConfig(steps=20), "members": 1, "random_state": 0}
     kind = np.where(y.to_numpy() > 0, "yes", "no")
     package.HybridRegressor(flow, **settings).fit(X, y).save(folder / "number.hflow")
     package.HybridClassifier(flow, **settings).fit(X, kind).save(folder / "kind.hflow")

@@ -36,11 +36,11 @@ def kinds(y: Floats) -> NDArray[np.str_]:
 
 
 def regressor(**parameters: object) -> HybridRegressor:
-    return HybridRegressor(FLOW, training=QUICK, random_state=0, **parameters)
+    return HybridRegressor(FLOW, training=QUICK, random_state=0, **{"members": 1} | parameters)
 
 
 def classifier(**parameters: object) -> HybridClassifier:
-    return HybridClassifier(FLOW, training=QUICK, random_state=0, **parameters)
+    return HybridClassifier(FLOW, training=QUICK, random_state=0, **{"members": 1} | parameters)
 
 
 @pytest.fixture(scope="module")

@@ -221,7 +221,9 @@ def test_survival(table: np.ndarray, tmp_path: Path) -> None:
     end = rng.exponential(8.0, 300)
     y = np.empty(300, [("e", "?"), ("t", "f8")])
     y["e"], y["t"] = time <= end, np.minimum(time, end)
-    model = HybridRegressor("realnvp", head="weibull", training=BRIEF, random_state=0).fit(table, y)
+    model = HybridRegressor(
+        "realnvp", head="weibull", members=1, training=BRIEF, random_state=0
+    ).fit(table, y)
     law = model.predict_distribution(table)
     # Who ignores censoring believes in shorter lives.
     assert np.median(np.log(law.quantile(0.5) / np.exp(1 + table[:, 0]) / 0.8326)) == pytest.approx(
@@ -232,7 +234,7 @@ def test_survival(table: np.ndarray, tmp_path: Path) -> None:
     expected = np.where(events, law.log_prob(y["t"]), np.log(law.sf(y["t"])))
     assert_allclose(model.score_joint(table, y) - model.score_samples(table), expected, rtol=1e-9)
     bounds = pd.DataFrame({"lower": y["t"], "upper": np.where(events, y["t"], INF)})
-    again = HybridRegressor("realnvp", head="weibull", training=BRIEF, random_state=0)
+    again = HybridRegressor("realnvp", head="weibull", members=1, training=BRIEF, random_state=0)
     assert_array_equal(again.fit(table, bounds).predict(table), model.predict(table))
     path = tmp_path / "model.hflow"
     model.save(path)
@@ -249,7 +251,9 @@ def test_classification_with_several_labels(table: np.ndarray, tmp_path: Path) -
     y = (table > [0.0, 0.5]).astype(int)
     partly = y.astype(float)
     partly[::4, 1] = NAN
-    model = HybridClassifier("realnvp", head="multi-label", training=BRIEF, random_state=0)
+    model = HybridClassifier(
+        "realnvp", head="multi-label", members=1, training=BRIEF, random_state=0
+    )
     model.fit(table, partly)
     assert model.classes_.tolist() == [0, 1]
     assert model.predict(table).dtype.kind == "i"
@@ -270,5 +274,5 @@ def test_classification_with_several_labels(table: np.ndarray, tmp_path: Path) -
 
 
 def test_heads_of_one_label_refuse_several(table: np.ndarray) -> None:
-    with pytest.raises(ConfigError, match="'categorical' is for classification, not for multi-"):
+    with pytest.raises(ConfigError, match="head 'categorical' knows one: use head='multi-label'"):
         HybridClassifier("realnvp", training=BRIEF).fit(table, (table > 0).astype(int))

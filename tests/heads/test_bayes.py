@@ -89,7 +89,7 @@ def test_density_and_classes_of_a_model_agree() -> None:
     """P(y | x) is read from the parts of p(x): the head gets z as the base does."""
     X, y = moons()
     X[:, 1] += 3 * X[:, 0]  # so that the whitening turns the columns
-    estimator = classifier().fit(X, y)
+    estimator = classifier(members=1).fit(X, y)
     model = estimator.models_[0]
     assert_array_equal(model.mixing, np.eye(2))
     x = torch.as_tensor(X)

@@ -14,6 +14,7 @@ from hybridflow.densities import Normal
 from hybridflow.errors import ConfigError, InputError
 from hybridflow.heads import GaussianHead, MixtureHead, hybridflow_heads
 from hybridflow.laws import PoissonLaw
+from hybridflow.likelihoods.basis import Dropout
 from hybridflow.likelihoods import (
     Bernoulli,
     Gaussian,
@@ -119,7 +120,7 @@ def test_a_head_starts_from_the_model_without_features(
 
 @pytest.mark.parametrize("basis", ["identity", "hidden"])
 def test_rows_do_not_influence_each_other(spec: HeadSpec, basis: str) -> None:
-    head = build(spec, 4, 2, basis=basis)
+    head = build(spec, 4, 2, basis=basis).eval()
     torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(1))
     z, c = rows(9, 4, 2)
     alone = torch.cat([head(z[i : i + 1], c[i : i + 1]) for i in range(9)])
@@ -140,16 +141,34 @@ def test_extreme_latents_stay_finite(spec: HeadSpec, size: float) -> None:
     assert torch.isfinite(gradient).all()
 
 
-def test_hidden_basis_is_the_linear_one_beside_a_layer() -> None:
+@pytest.mark.parametrize("layers", [1, 2])
+def test_hidden_basis_is_the_linear_one_beside_layers(layers: int) -> None:
     event = Event.real(3, 2)
-    basis = HiddenBasis(event, units=5).double()
+    basis = HiddenBasis(event, units=5, layers=layers, dropout=0.5).double().eval()
     z, c = rows(7, 3, 2)
     phi = basis(z, c).detach().numpy()
     assert_array_equal(phi[:, :5], LinearBasis(event)(z, c))
-    inside = np.concatenate([10 * np.tanh(z.numpy() / 10), c.numpy()], 1)
-    a = inside @ basis.hidden.weight.detach().numpy().T + basis.hidden.bias.detach().numpy()
-    assert_allclose(phi[:, 5:], a / (1 + np.exp(-a)), rtol=1e-12)
+    h = np.concatenate([10 * np.tanh(z.numpy() / 10), c.numpy()], 1)
+    for layer in basis.hidden:
+        a = h @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+        h = a / (1 + np.exp(-a))
+    assert_allclose(phi[:, 5:], h, rtol=1e-12)
     assert basis.features == 10
+
+
+def test_dropout_leaves_out_its_share_in_training_alone() -> None:
+    dropout = Dropout(0.25)
+    x = torch.ones(400, 100)
+    assert dropout.eval()(x) is x
+    state = torch.get_rng_state()
+    first, second = dropout.train()(x), dropout(x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(first, second)
+    assert sorted(first.unique().tolist()) == [0.0, pytest.approx(4 / 3)]
+    assert float((first == 0).double().mean()) == pytest.approx(0.25, abs=4 * 0.0022)
+    again = Dropout(0.25)
+    again.load_state_dict(dropout.state_dict())
+    assert torch.equal(again(x), dropout(x))  # it goes on as if not stopped
 
 
 def test_basis_flattens_images() -> None:
