@@ -21,7 +21,7 @@ class TrainingConfig(Config):
     steps : int, default=2000
         Most optimiser steps.
     epochs : int, default=300
-        Most passes over the rows; small tables take fewer steps.
+        Most passes over the rows where none are held out to stop early by.
     batch_size : int, default=256
         Most rows per step; a table of fewer than 16 times as many takes a
         sixteenth of its rows, 64 at least. Up to twice as many where the rows are
@@ -31,8 +31,9 @@ class TrainingConfig(Config):
         Peak of the schedule: linear warm-up, then a half cosine to zero.
     warmup : float, default=0.05
         Share of the steps that warm up.
-    weight_decay : float, default=0.01
-        Decoupled decay of the matrices per step, times the learning rate.
+    weight_decay : float, default=1.0
+        Decoupled decay of the matrices per step, times the learning rate, of a run
+        of up to 300 steps; a longer run has as much in all.
     average : float, default=0.98
         Share that the moving average of the weights keeps in a step; the average
         is what is evaluated and kept. It is shorter in the first steps; 0 keeps
@@ -76,7 +77,7 @@ class TrainingConfig(Config):
     batch_size: Annotated[int, Field(ge=1), Choice((128, 256, 512, 1024))] = 256
     learning_rate: Annotated[float, Field(gt=0), Float(3e-4, 1e-2, log=True)] = 3e-3
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0), Float(1e-3, 10.0, log=True)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0), Float(1e-2, 10.0, log=True)] = 1.0
     average: Annotated[float, Field(ge=0, lt=1)] = 0.98
     settled: Annotated[float, Field(gt=0), Float(10, 1000, log=True)] = 30.0
     clip: Annotated[float, Field(gt=0)] = 1.0

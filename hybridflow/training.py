@@ -32,6 +32,7 @@ from hybridflow.transforms.compose import Compose, Memory
 __all__ = ["Clock", "History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
 _TINY = 1e-9  # keeps Gaussian noise finite
+_DECAYED = 300  # steps over which the decay is what the config says
 _TIMED = 10  # steps from one look at the clock to the next
 _LEAST_BATCH, _LEAST_BATCHES = 64, 16
 _LEAST_SHARE = 0.01  # of the learning rate that a flow beside a head keeps on any table
@@ -155,15 +156,15 @@ class Trainer:
         self.check_smoothing = self.draw_smoothing(checked, torch.Generator().manual_seed(seed + 1))
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         fused = device.type in ("cpu", "cuda") and bool(self.parameters)
+        self.batches = Batches(rows, batch_size, self.generator)
+        self.clock = Clock(seconds)
+        self.state = TrainingState(steps=self.planned_steps())
+        self.between = max(1, self.state.steps // config.evaluations)
         self.optimizer = (
             torch.optim.AdamW(self.parameter_groups(), lr=config.learning_rate, fused=fused)
             if self.parameters
             else None
         )
-        self.batches = Batches(rows, batch_size, self.generator)
-        self.clock = Clock(seconds)
-        self.state = TrainingState(steps=self.planned_steps())
-        self.between = max(1, self.state.steps // config.evaluations)
 
     def run(self) -> TrainingState:
         """Train to the end, leaving the best weights in the model.
@@ -216,6 +217,8 @@ class Trainer:
 
     def planned_steps(self) -> int:
         """Return the most steps of this run."""
+        if self.held_out is not None:
+            return self.config.steps
         per_epoch = 1 if self.full else self.batches.count
         return min(self.config.steps, self.config.epochs * per_epoch)
 
@@ -299,13 +302,17 @@ class Trainer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for parameter in self.parameters:
             matrix = parameter.ndim >= 2 and id(parameter) not in base
-            decay = self.config.weight_decay if matrix else 0.0
+            decay = self.decay() if matrix else 0.0
             share = self.share if id(parameter) in flow else 1.0
             groups.setdefault((decay, share), []).append(parameter)
         return [
             {"params": parameters, "weight_decay": decay, "share": share}
             for (decay, share), parameters in groups.items()
         ]
+
+    def decay(self) -> float:
+        """Return the decay of a matrix in a step: no more over a long run than over a short one."""
+        return self.config.weight_decay * min(1.0, _DECAYED / self.state.steps)
 
     def learning_rate(self) -> float:
         """Return the learning rate of the current step."""

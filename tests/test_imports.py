@@ -135,13 +135,14 @@ def test_a_heavy_library_is_imported_in_one_module(library: str) -> None:
     assert len(users) <= 1, f"{library} is imported in {', '.join(users)}"
 
 
-def test_polars_is_for_the_command_line_alone() -> None:
+def test_polars_is_for_the_command_line_and_for_giving_frames_back() -> None:
     users = {
         part(module)
         for module in MODULES
         if any(found.module.partition(".")[0] == "polars" for found in imports(module))
     }
-    assert users <= {"cli"}
+    assert users <= {"cli", "column", "novelty"}
+    assert all(found.late for found in imports("hybridflow.column") if found.module == "polars")
 
 
 def loaded_by(code: str) -> set[str]:

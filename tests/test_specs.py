@@ -76,7 +76,10 @@ def test_an_event_counts_its_dimensions() -> None:
         (lambda: Interval(low=1.0, high=1.0), "low must be below high, got 1.0 and 1.0"),
         (lambda: Circle(period=0.0), "period: input should be greater than 0"),
         (lambda: Token(size=0), "size: input should be greater than or equal to 1"),
-        (lambda: Target(kind="ranking"), "kind: input should be 'classification', 'regression' or 'multi-label'"),
+        (
+            lambda: Target(kind="ranking"),
+            "kind: input should be 'classification', 'regression' or 'multi-label'",
+        ),
         (lambda: Target(kind="regression", scale=(0.0,)), "scale.0: input should be greater"),
         (lambda: Target(kind="regression", step=-1.0), "step: input should be greater"),
         (lambda: Target(kind="regression", names=("a", "b")), "one entry per output, got 2, 1"),

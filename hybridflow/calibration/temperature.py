@@ -89,12 +89,14 @@ def fit_temperature(log_probabilities: Floats, codes: ArrayLike, weight: ArrayLi
         expected = (np.exp(log_softmax(inverse * logs, axis=1)) * logs).sum(1)
         return float(weights @ (expected - truth))
 
-    if slope(_MOST) <= 0:
-        inverse = _MOST
+    # A class without a held-out row would only ever lose by bolder probabilities.
+    boldest = _MOST if len(np.unique(chosen)) == logs.shape[1] else 1.0
+    if slope(boldest) <= 0:
+        inverse = boldest
     elif slope(1 / _MOST) >= 0:
         inverse = 1 / _MOST
     else:
-        inverse = float(brentq(slope, 1 / _MOST, _MOST, xtol=1e-10))
+        inverse = float(brentq(slope, 1 / _MOST, boldest, xtol=1e-10))
     gain = (
         log_softmax(inverse * logs, axis=1)[rows, chosen] - log_softmax(logs, axis=1)[rows, chosen]
     )

@@ -25,7 +25,7 @@ class BasisConfig(Config):
         them, or z and the context alone.
     hidden_units : int, default=128
         Width of each hidden layer.
-    hidden_layers : int, default=2
+    hidden_layers : int, default=1
     dropout : float, default=0.1
         Share of each hidden layer that a training step leaves out; none where
         the table is too small for batches.
@@ -39,7 +39,7 @@ class BasisConfig(Config):
 
     basis: Annotated[Literal["hidden", "identity"], Choice(("hidden", "identity"))] = "hidden"
     hidden_units: Annotated[int, Field(ge=1, le=65536), Int(32, 512, log=True)] = 128
-    hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3)] = 2
+    hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3)] = 1
     dropout: Annotated[float, Field(ge=0, lt=1), Float(0.0, 0.3)] = 0.1
 
 

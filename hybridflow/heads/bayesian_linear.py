@@ -24,7 +24,7 @@ class BayesianLinearHead(BasisConfig):
     --------
     >>> from hybridflow.heads import BayesianLinearHead
     >>> BayesianLinearHead(basis="identity")
-    BayesianLinearHead(basis='identity', hidden_units=128, hidden_layers=2, dropout=0.1)
+    BayesianLinearHead(basis='identity', hidden_units=128, hidden_layers=1, dropout=0.1)
     """
 
 

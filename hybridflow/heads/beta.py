@@ -28,7 +28,7 @@ class BetaHead(BasisConfig):
     --------
     >>> from hybridflow.heads import BetaHead
     >>> BetaHead(precision="one")
-    BetaHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, precision='one')
+    BetaHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, precision='one')
     """
 
     precision: Annotated[Literal["row", "one"], Choice(("row", "one"))] = "row"

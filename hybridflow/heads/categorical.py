@@ -24,7 +24,7 @@ class CategoricalHead(BasisConfig):
     --------
     >>> from hybridflow.heads import CategoricalHead
     >>> CategoricalHead(hidden_units=64)
-    CategoricalHead(basis='hidden', hidden_units=64, hidden_layers=2, dropout=0.1)
+    CategoricalHead(basis='hidden', hidden_units=64, hidden_layers=1, dropout=0.1)
     """
 
 

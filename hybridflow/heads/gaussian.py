@@ -27,7 +27,7 @@ class GaussianHead(BasisConfig):
     --------
     >>> from hybridflow.heads import GaussianHead
     >>> GaussianHead(spread="one")
-    GaussianHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, spread='one')
+    GaussianHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, spread='one')
     """
 
     spread: Annotated[Literal["row", "one"], Choice(("row", "one"))] = "row"

@@ -28,7 +28,7 @@ class LogNormalHead(BasisConfig):
     --------
     >>> from hybridflow.heads import LogNormalHead
     >>> LogNormalHead(spread="row")
-    LogNormalHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, spread='row')
+    LogNormalHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, spread='row')
     """
 
     spread: Annotated[Literal["one", "row"], Choice(("one", "row"))] = "one"

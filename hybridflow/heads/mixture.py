@@ -29,7 +29,7 @@ class MixtureHead(BasisConfig):
     --------
     >>> from hybridflow.heads import MixtureHead
     >>> MixtureHead(components=5)
-    MixtureHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, components=5)
+    MixtureHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, components=5)
     """
 
     components: Annotated[int, Field(ge=1, le=64), Int(1, 8)] = 3

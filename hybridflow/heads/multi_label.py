@@ -24,7 +24,7 @@ class MultiLabelHead(BasisConfig):
     --------
     >>> from hybridflow.heads import MultiLabelHead
     >>> MultiLabelHead(hidden_units=64)
-    MultiLabelHead(basis='hidden', hidden_units=64, hidden_layers=2, dropout=0.1)
+    MultiLabelHead(basis='hidden', hidden_units=64, hidden_layers=1, dropout=0.1)
     """
 
 

@@ -24,7 +24,7 @@ class PoissonHead(CountConfig):
     --------
     >>> from hybridflow.heads import PoissonHead
     >>> PoissonHead(exposure="days")
-    PoissonHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, exposure='days')
+    PoissonHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, exposure='days')
     """
 
 

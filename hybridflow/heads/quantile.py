@@ -24,7 +24,7 @@ class QuantileHead(BasisConfig):
     --------
     >>> from hybridflow.heads import QuantileHead
     >>> QuantileHead(hidden_units=64)
-    QuantileHead(basis='hidden', hidden_units=64, hidden_layers=2, dropout=0.1)
+    QuantileHead(basis='hidden', hidden_units=64, hidden_layers=1, dropout=0.1)
     """
 
 

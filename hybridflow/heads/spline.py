@@ -30,7 +30,7 @@ class SplineHead(BasisConfig):
     --------
     >>> from hybridflow.heads import SplineHead
     >>> SplineHead(bins=4)
-    SplineHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, bins=4)
+    SplineHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, bins=4)
     """
 
     bins: Annotated[int, Field(ge=2, le=64), Int(4, 16)] = 8

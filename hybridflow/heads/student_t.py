@@ -24,7 +24,7 @@ class StudentTHead(BasisConfig):
     --------
     >>> from hybridflow.heads import StudentTHead
     >>> StudentTHead(hidden_units=64)
-    StudentTHead(basis='hidden', hidden_units=64, hidden_layers=2, dropout=0.1)
+    StudentTHead(basis='hidden', hidden_units=64, hidden_layers=1, dropout=0.1)
     """
 
 

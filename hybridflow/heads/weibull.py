@@ -28,7 +28,7 @@ class WeibullHead(BasisConfig):
     --------
     >>> from hybridflow.heads import WeibullHead
     >>> WeibullHead(spread="row")
-    WeibullHead(basis='hidden', hidden_units=128, hidden_layers=2, dropout=0.1, spread='row')
+    WeibullHead(basis='hidden', hidden_units=128, hidden_layers=1, dropout=0.1, spread='row')
     """
 
     spread: Annotated[Literal["one", "row"], Choice(("one", "row"))] = "one"

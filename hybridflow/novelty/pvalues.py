@@ -97,12 +97,15 @@ def log_tail(reference: Fold, conformity: ArrayLike) -> Floats:
         return np.where(values < 0, -np.log1p(np.abs(values)), -1 / (2 + values))
     distinct, first = np.unique(known, return_index=True)
     total = counts.sum()
-    mass = np.add.reduceat(counts, first).cumsum()
+    each = np.add.reduceat(counts, first)
+    mass = each.cumsum()
     level = np.log((1 + mass) / (2 + total))
-    count = min(len(known) - 1, max(_FEWEST, math.ceil(_TAIL * len(known))))
-    excess = known[count] - known[:count]
-    scale = float(np.average(excess, weights=counts[:count])) if count else 1.0
-    scale = max(scale, 1e-9 * (1 + abs(float(known[count]))))
+    # By weight, so that a weight is as good as a repetition.
+    edge = int(np.searchsorted(mass, max(_FEWEST, _TAIL * total), side="right"))
+    edge = min(edge, len(distinct) - 1)
+    scale = 1.0
+    if edge:
+        scale = float(np.average(distinct[edge] - distinct[:edge], weights=each[:edge]))
     inside = np.interp(values, distinct, level)
     with np.errstate(over="ignore"):
         below = np.minimum((values - distinct[0]) / scale, 0.0)

@@ -14,7 +14,6 @@ from hybridflow.densities import Normal
 from hybridflow.errors import ConfigError, InputError
 from hybridflow.heads import GaussianHead, MixtureHead, hybridflow_heads
 from hybridflow.laws import PoissonLaw
-from hybridflow.likelihoods.basis import Dropout
 from hybridflow.likelihoods import (
     Bernoulli,
     Gaussian,
@@ -25,6 +24,7 @@ from hybridflow.likelihoods import (
     Poisson,
     TargetBatch,
 )
+from hybridflow.likelihoods.basis import Dropout
 from hybridflow.likelihoods.links import Probit
 from hybridflow.specs import Event, HeadSpec, Target
 

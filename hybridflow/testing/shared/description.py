@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hybridflow.config import Choice, Int
+from hybridflow.guards import building
 from hybridflow.specs import Spec
 from hybridflow.testing.case import AnyCase
 from hybridflow.testing.check import expect, expect_finite
@@ -69,7 +70,7 @@ def search_values(spec: Spec) -> Iterator[tuple[str, Any]]:
 
 
 def _fingerprint(case: AnyCase, changes: dict[str, Any], inputs: Any) -> list[torch.Tensor]:
-    """Return the state as built, and what parameters of fixed values give."""
+    """Return the state as built, and what parameters of fixed values give, in training too."""
     module = case.build(case.spec.config(**changes))
     state = [tensor.clone() for tensor in module.state_dict().values()]
     with torch.no_grad():
@@ -77,8 +78,10 @@ def _fingerprint(case: AnyCase, changes: dict[str, Any], inputs: Any) -> list[to
             steps = torch.arange(parameter.numel(), dtype=torch.float64)
             parameter.copy_(0.1 * torch.sin(1.7 * steps + index).view_as(parameter))
         case.initialize(module, case.inputs(40, seed=5), None)
-        outputs = case.evaluate(module, inputs)
-    return [*state, *outputs.values()]
+        outputs = [*case.evaluate(module, inputs).values()]
+        with building(0):
+            outputs += case.smooth(module.train(), inputs).values()
+    return [*state, *outputs]
 
 
 def _same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
