@@ -74,7 +74,7 @@ CASES: dict[str, Callable[[], FlowEstimator]] = {
         "maf", head="poisson", training=TRAINING, random_state=0
     ).fit(table()[0], np.abs(table()[1]).round()),
     "density": lambda: FlowDensity(
-        "spline-coupling", "mixture", training=TRAINING, random_state=0
+        "spline-coupling", "mixture", training=TRAINING, members=1, random_state=0
     ).fit(table()[0]),
     "detector": lambda: FlowOutlierDetector(
         "nice", contamination=0.1, training=TRAINING, dtype="float32", random_state=0

@@ -24,7 +24,7 @@ Outputs = dict[str, Tensor]
 CONTEXT = 2
 """Width of the context in checks that give one."""
 
-SPREAD = 0.05
+SPREAD = 0.03
 """Standard deviation of what is added to the parameters of a component that was just built."""
 
 READ = 2

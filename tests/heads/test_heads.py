@@ -269,7 +269,7 @@ def test_a_linear_head_learns_a_regression_and_a_hidden_one_a_bend() -> None:
     for name, line in (("identity", 2 * z[:, 0]), ("hidden", z[:, 0].abs())):
         y = TargetBatch((3 + 2 * (line + noise))[:, None], torch.ones(400, 1, dtype=torch.bool))
         for basis in ("identity", "hidden"):
-            head = build(SPECS["gaussian"], 1, basis=basis, hidden_units=32)
+            head = build(SPECS["gaussian"], 1, basis=basis, hidden_units=32, dropout=0.0)
             head.initialize(z, None, y)
             optimizer = torch.optim.Adam(head.parameters(), 0.03)
             for _ in range(400):
