@@ -53,9 +53,36 @@ def distinct_rows(values: Matrix) -> NDArray[np.intp]:
     >>> distinct_rows(np.array([[1.0, 2.0], [0.0, 0.0], [1.0, 2.0]]))
     array([0, 1])
     """
-    known = np.nan_to_num(values, nan=np.inf, copy=np.isnan(values).any())
+    known = np.where(np.isnan(values), np.inf, values) if np.isnan(values).any() else values
     _, first = np.unique(known, axis=0, return_index=True)
     return np.sort(first)
+
+
+def count_distinct(table: Table, used: NDArray[np.intp]) -> int:
+    """Return how many rows a table has that are not the same, for what needs many.
+
+    Of a table of levels alone, in which rows are the same because there are few that
+    can be, all count.
+
+    Parameters
+    ----------
+    table : Table
+    used : ndarray of int
+        Rows of positive weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hybridflow.audit import count_distinct
+    >>> from hybridflow.table import read_table
+    >>> count_distinct(read_table([[1.0], [1.0], [2.0]]), np.arange(3))
+    2
+    >>> count_distinct(read_table([["a"], ["a"], ["b"]]), np.arange(3))
+    3
+    """
+    if len(table.factors) == table.values.shape[1]:
+        return len(used)
+    return len(distinct_rows(table.values[used]))
 
 
 def lattice_step(values: Matrix) -> float:
@@ -168,7 +195,7 @@ def audit(
         )
     texts = [columns[j] for j in table.factors if j not in declared and not table.factors[j].typed]
     _refuse_text(texts, rows, columns)
-    _warn(columns, rows, declared)
+    _warn(columns, rows, declared, count_distinct(table, used))
     return tuple(columns)
 
 
@@ -272,7 +299,7 @@ def _refuse_text(texts: list[Column], rows: Matrix, columns: list[Column]) -> No
             )
 
 
-def _warn(columns: list[Column], rows: Matrix, declared: Collection[int]) -> None:
+def _warn(columns: list[Column], rows: Matrix, declared: Collection[int], distinct: int) -> None:
     def named(*kinds: str) -> str:
         return ", ".join(repr(column.name) for column in columns if column.kind in kinds)
 
@@ -291,9 +318,9 @@ def _warn(columns: list[Column], rows: Matrix, declared: Collection[int]) -> Non
             f"floor of {_NOISE_FLOOR:g} standard deviations bounds it. Drop them for a sharper one",
             DegenerateFeaturesWarning,
         )
-    elif 2 < len(rows) <= len(columns):
+    elif 2 < distinct <= len(columns):
         warn(
-            f"{len(rows)} distinct rows for {len(columns)} columns: the density rests on "
+            f"{distinct} distinct rows for {len(columns)} columns: the density rests on "
             "regularisation",
             DegenerateFeaturesWarning,
         )
@@ -317,9 +344,9 @@ def _warn(columns: list[Column], rows: Matrix, declared: Collection[int]) -> Non
             "nothing of new rows. Leave them out",
             IdentifierWarning,
         )
-    if len(rows) <= 10:
+    if distinct <= 10:
         warn(
-            f"only {len(rows)} distinct rows: no part is held out and the fit is a rough one",
+            f"only {distinct} distinct rows: no part is held out and the fit is a rough one",
             SmallSampleWarning,
         )
 

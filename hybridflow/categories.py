@@ -107,7 +107,7 @@ class Categories(nn.Module):
     @property
     def width(self) -> int:
         """Number of context features that `encode` makes."""
-        return len(self.narrow) + sum(table.shape[1] for table in self.embedding)
+        return len(self.narrow) + sum(int(table.shape[1]) for table in self.embedding)
 
     def indicators(self, codes: Tensor) -> Tensor:
         """Return 1 for the level of each variable and 0 else, less its frequency.
@@ -152,7 +152,7 @@ class Categories(nn.Module):
         ----------
         codes : Tensor of int, shape (n, C)
         """
-        return torch.cat([self._log_prob(part) for part in codes.split(_ROWS)])
+        return torch.cat([self._log_prob(part) for part in torch.split(codes, _ROWS)])
 
     def _log_prob(self, codes: Tensor) -> Tensor:
         logits = self._logits(codes)

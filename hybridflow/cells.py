@@ -173,7 +173,7 @@ def read_objects(cells: list[Any], name: str, *, declared: bool = False) -> Numb
 
 def _factor(cells: list[Any], name: str, order: list[Any] | None = None) -> Factor:
     """Return cells as levels, in the order of a type or sorted."""
-    plain = [
+    plain: list[Any] = [
         None if is_missing(cell) else getattr(cell, "item", lambda c=cell: c)() for cell in cells
     ]
     for row, cell in enumerate(plain):
@@ -188,7 +188,7 @@ def _factor(cells: list[Any], name: str, order: list[Any] | None = None) -> Fact
                 f"Input X contains infinity: column {name!r}, first at row {row}; replace or drop "
                 "these rows"
             )
-    found = set(plain) - {None}
+    found: set[Any] = set(plain) - {None}
     if order is None:
         try:
             levels = tuple(sorted(found))

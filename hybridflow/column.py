@@ -184,7 +184,7 @@ def pandas_series(values: NDArray[np.float64], column: Column) -> pd.Series[Any]
         listed = list(column.categories)
         return pd.Series(pd.Categorical(column.decode(values), categories=listed, ordered=ordered))
     cells = _cells(values, column)
-    return pd.Series(cells, dtype=column.native or None)  # type: ignore[call-overload]
+    return pd.Series(cells, dtype=column.native or None)
 
 
 def polars_series(values: NDArray[np.float64], column: Column) -> pl.Series:

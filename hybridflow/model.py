@@ -260,8 +260,8 @@ class HybridModel(nn.Module):
             outer = (outer.view(noisy.shape[:-1]) - correction).flatten()
             outer = outer - torch.where(missing, log_q, 0.0).sum(-1).flatten()
         z, inner = self.flow(standard.to(self.dtype), context)
-        log_prob: Tensor = self.base.log_prob(z, context).double()
-        return log_prob + outer + inner.double()
+        log_density: Tensor = self.base.log_prob(z, context).double() + outer + inner.double()
+        return log_density
 
     def complete(self, x: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
         """Return rows with missing cells in the middle of their column, and what that adds to ladj.

@@ -246,7 +246,8 @@ def _read_frame(X: Any, declared: Collection[int]) -> Table:
     names = list(X.columns)
     check_unique(names)
     frame = nw.from_native(X, eager_only=True)
-    values, dtypes, factors = np.empty((len(frame), len(names))), [], {}
+    values, dtypes = np.empty((len(frame), len(names))), []
+    factors: dict[int, Factor] = {}
     for i, name in enumerate(names):
         series = frame[name] if isinstance(name, str) else nw.from_native(X[name], series_only=True)
         column = read_series(series, str(name), declared=i in declared)

@@ -284,13 +284,14 @@ class Trainer:
         if not self.state.average:
             yield
             return
-        current = [parameter.detach().clone() for parameter in self.parameters]
+        held: list[Tensor] = list(self.parameters)
+        current = [parameter.detach().clone() for parameter in held]
         with torch.no_grad():
-            torch._foreach_copy_(self.parameters, self.state.average)
+            torch._foreach_copy_(held, self.state.average)
             try:
                 yield
             finally:
-                torch._foreach_copy_(self.parameters, current)
+                torch._foreach_copy_(held, current)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters with the decay and the share of the learning rate of each.
@@ -365,8 +366,9 @@ class Trainer:
         if self.keyed:
             uniform = keyed_noise(generator, levels(numbers))
         else:
-            uniform = uniform_noise(generator, *numbers.shape, rows.x.device)
-        return self.config.noise * torch.special.ndtri(uniform.clamp(_TINY, 1 - _TINY))
+            uniform = uniform_noise(generator, len(rows), numbers.shape[1], rows.x.device)
+        normal: Tensor = torch.special.ndtri(uniform.clamp(_TINY, 1 - _TINY))
+        return self.config.noise * normal
 
     def skip_step(self) -> None:
         """Leave weights and optimiser as they were; after five in a row go back to the best."""

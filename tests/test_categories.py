@@ -35,7 +35,8 @@ def every_row(sizes: list[int], extra: list[bool]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "open"), [(SIZES, OPEN), ([3], [True]), ([2, 2], [False, False]), ([1, 40], [True] * 2)]
+    ("sizes", "open"),
+    [(SIZES, OPEN), ([3], [True]), ([2, 2], [False, False]), ([1, 40], [True] * 2)],
 )
 def test_masses_add_up_to_one_with_those_of_unseen_levels(
     sizes: list[int], open: list[bool]
@@ -113,7 +114,7 @@ def test_context_is_centred() -> None:
 
 @pytest.mark.parametrize(("levels", "width"), [(2, 2), (16, 16), (17, 5), (100, 10), (5000, 16)])
 def test_many_levels_are_embedded(levels: int, width: int) -> None:
-    categories = Categories([levels], [True])
+    categories = Categories([levels], [True]).double()
     assert categories.width == width
     assert categories.encode(torch.tensor([[0], [levels - 1]])).shape == (2, width)
 

@@ -140,7 +140,9 @@ def truth(x: np.ndarray, share: float = 0.25) -> np.ndarray:
     for row in x:
         there = ~np.isnan(row)
         flags = there.sum() * np.log(1 - share) + (~there).sum() * np.log(share)
-        law = stats.multivariate_normal(cov=COVARIANCE[np.ix_(there, there)]) if any(there) else None
+        law = (
+            stats.multivariate_normal(cov=COVARIANCE[np.ix_(there, there)]) if any(there) else None
+        )
         scores.append(flags + (law.logpdf(row[there]) if law is not None else 0.0))
     return np.array(scores)
 
@@ -209,8 +211,9 @@ def test_samples_of_each_level_follow_its_law(per_level: FlowDensity) -> None:
     for level, share, mean, spread in zip(LEVELS, SHARES, MEANS, SPREADS, strict=True):
         mine = drawn.loc[drawn["level"] == level, "x"]
         assert len(mine) / 5000 == pytest.approx(share, abs=0.04)
-        assert mine.mean() == pytest.approx(mean, abs=0.3 * spread + 0.05)
-        assert mine.std() == pytest.approx(spread, rel=0.35)
+        assert mine.median() == pytest.approx(mean, abs=0.2 * spread)
+        middle = mine.quantile(0.75) - mine.quantile(0.25)
+        assert middle == pytest.approx(2 * stats.norm.ppf(0.75) * spread, rel=0.25)
 
 
 def test_the_latent_comes_back_with_the_levels(per_level: FlowDensity) -> None:
@@ -296,7 +299,9 @@ def test_several_new_things_at_once(per_level: FlowDensity) -> None:
 
 def test_a_missing_level_is_new_only_if_none_was_missing(per_level: FlowDensity) -> None:
     with pytest.warns(UnseenCategoryWarning, match="'level': a missing cell, first at row 0"):
-        per_level.score_samples(pd.DataFrame({"x": [0.0], "level": pd.Series([None], dtype=object)}))
+        per_level.score_samples(
+            pd.DataFrame({"x": [0.0], "level": pd.Series([None], dtype=object)})
+        )
     table = by_level(300, seed=4)
     table.loc[::3, "level"] = None
     model = density().fit(table)
@@ -359,7 +364,9 @@ def pandas_table() -> pd.DataFrame:
             "Int64": pd.array([None if g else int(v) for g, v in zip(gone, rng.integers(0, 9, N))]),
             "Int8": pd.array(rng.integers(-4, 5, N), dtype="Int8"),
             "bool": rng.random(N) < 0.5,
-            "boolean": pd.array([None if g else bool(v) for g, v in zip(gone, rng.random(N) < 0.5)]),
+            "boolean": pd.array(
+                [None if g else bool(v) for g, v in zip(gone, rng.random(N) < 0.5)]
+            ),
             "object": np.where(gone, None, text),
             "string": pd.array(np.where(gone, None, text), dtype="string"),
             "category": pd.Categorical(text, categories=["never", "y", "x"]),
@@ -414,9 +421,9 @@ def test_samples_are_tables_of_the_same_kind(make: Any) -> None:
     for name in table.columns:
         known = set(table[name].drop_nulls() if make is polars_table else table[name].dropna())
         mine = drawn[name].drop_nulls() if make is polars_table else drawn[name].dropna()
-        if len(known) <= 12:  # levels, whole numbers and constants
-            assert set(mine) <= known | set(range(-5, 11)), name
-        assert (len(mine) < 300) == (len(table[name]) > len(known) and _has_gaps(table[name])), name
+        if len(known) <= 2:  # levels and constants
+            assert set(mine) == known, name
+        assert (len(mine) < 300) == _has_gaps(table[name]), name
     assert ((drawn["share"] > 0) & (drawn["share"] < 1)).all()
     assert (drawn["price"] > 0).all()
     with warnings.catch_warnings():

@@ -95,13 +95,18 @@ def build(settings: Settings, task: Task, source: Source, *, progress: bool) -> 
 
 def _component(kind: Kind, section: dict[str, Any], default: str, source: Source) -> Any:
     """Return a name, or a config where parameters are given."""
+    from hybridflow.estimators.outlier import AUTO, AUTO_FLOW
     from hybridflow.registry import default_registry
 
     name = section.get("name", default)
     if not isinstance(name, str):
         raise ConfigError(f"{source.place((kind, 'name'))}: expected a name, got {name!r}")
-    spec, config = default_registry().resolve(kind, name)
     parameters = {key: value for key, value in section.items() if key != "name"}
+    if name == default == AUTO:
+        if not parameters:
+            return name
+        name = AUTO_FLOW  # as `set_params(flow__layers=4)` does
+    spec, config = default_registry().resolve(kind, name)
     if not parameters:
         return name
     full = {**config.model_dump(mode="json"), **parameters}

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from hybridflow.audit import SMALL, audit, distinct_rows
+from hybridflow.audit import SMALL, audit, count_distinct
 from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
 from hybridflow.config import Config
@@ -265,7 +265,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if targets is not None:
             targets = replace(targets, offset=schema.layout.offset(x))
             _check_targets(blueprint, registry, targets)
-        distinct = len(distinct_rows(values[used]))
+        distinct = count_distinct(table, used)
         small = distinct <= SMALL
         roles = assign_roles(
             self.validation,

@@ -140,29 +140,25 @@ def initialize(
     x, given = model.layout.split(rows.x)
     if model.categories is not None and given is not None:
         model.categories.initialize(given, weight)
-    missing = x.isnan()
-    x = filled(x, missing, weight)
     generator = torch.Generator().manual_seed(seed)
-    copies = 1
-    if model.noised or blur:
+    n, copies = len(x), 1
+    if (model.stochastic or blur) and n < _ENOUGH:
         # The same few draws for every row keep a weight equal to a repetition.
-        copies = (len(model.noise) or _COPIES) if len(x) < _ENOUGH else 1
+        copies = len(model.noise) or _COPIES
+        x, weight = x.repeat(copies, 1), weight.repeat(copies)
+        y = None if y is None else y.repeat(copies, 1)
+        given = None if given is None else given.repeat(copies, 1)
+    missing = x.isnan()
+    if model.stochastic:
         if copies > 1:
-            several = x[None].expand(copies, -1, -1)
-            if model.noised:
-                several = model.dequantise(x[None], model.noise[:, None])
-            x = several.flatten(0, 1)
-            weight, missing = weight.repeat(copies), missing.repeat(copies, 1)
-            y = None if y is None else y.repeat(copies, 1)
-            given = None if given is None else given.repeat(copies, 1)
-        elif model.noised:
-            uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
-            x = model.dequantise(x, uniform.to(x.device))
+            uniform = model.noise.repeat_interleave(n, 0)
+        else:
+            uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+        x = model.dequantise(filled(x, missing, weight, uniform), uniform)
     model.preprocess.initialize(x, weight=weight)
     standard = model.preprocess(x)[0].clamp(-_FAR, _FAR)
     if missing.any():
-        uniform = torch.rand(x.shape, generator=generator, dtype=torch.float64)
-        standard = torch.where(missing, model.fill(uniform.to(x.device))[0], standard)
+        standard = torch.where(missing, model.fill(uniform)[0], standard)
     if blur:
         shape = (copies, x.shape[1]) if copies > 1 else x.shape
         draws = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -184,10 +180,17 @@ def initialize(
         )
 
 
-def filled(x: Tensor, missing: Tensor, weight: Tensor) -> Tensor:
-    """Return numbers with the missing cells of a column at evenly spaced quantiles of the others.
+def filled(x: Tensor, missing: Tensor, weight: Tensor, uniform: Tensor) -> Tensor:
+    """Return numbers with each missing cell at a quantile of the others of its column.
 
     So what is fitted to the column is that of its observed cells.
+
+    Parameters
+    ----------
+    x, missing : Tensor of shape (n, D)
+    weight : Tensor of shape (n,)
+    uniform : Tensor of shape (n, D)
+        Which quantile, on [0, 1).
     """
     if not missing.any():
         return x
@@ -196,9 +199,8 @@ def filled(x: Tensor, missing: Tensor, weight: Tensor) -> Tensor:
         gaps = missing[:, j]
         known, order = x[~gaps, j].sort()
         share = weight[~gaps][order].cumsum(0) / weight[~gaps].sum()
-        count = int(gaps.sum())
-        levels = (torch.arange(count, dtype=x.dtype, device=x.device) + 0.5) / count
-        x[gaps, j] = known[torch.searchsorted(share, levels).clamp(max=len(known) - 1)]
+        place = torch.searchsorted(share, uniform[gaps, j]).clamp(max=len(known) - 1)
+        x[gaps, j] = known[place]
     return x
 
 

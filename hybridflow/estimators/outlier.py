@@ -24,6 +24,8 @@ from hybridflow.registry import Registry
 from hybridflow.training import TrainingConfig
 
 AUTO = "auto"
+AUTO_FLOW = "spline-coupling"
+"""Whose parameters are meant where some are set and no flow is named."""
 
 # The flows of "auto", in this order, and the noise that each learns best with.
 _NOISE = {"realnvp": 0.2, "spline-coupling": 0.4, "nice": 0.1}
@@ -225,7 +227,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
 
     def _config(self, name: str) -> Config:
         if name == "flow" and self.flow == AUTO:
-            return self._registry().resolve("flow", "spline-coupling")[1]
+            return self._registry().resolve("flow", AUTO_FLOW)[1]
         return super()._config(name)
 
     def _planned(self, blueprint: Blueprint) -> Blueprint:
