@@ -76,8 +76,8 @@ class Categories(nn.Module):
         count, total = len(self.sizes), sum(self.sizes)
         self.groups = [slice(a, b) for a, b in pairwise(accumulate(self.sizes, initial=0))]
         size = torch.tensor(self.sizes)
-        self.register_buffer("frequency", torch.repeat_interleave(1 / size.double(), size))
-        self.register_buffer("unseen", 0.5 * torch.tensor(self.open).double())
+        self.register_buffer("frequency", torch.repeat_interleave(1 / size, size))
+        self.register_buffer("unseen", 0.5 * torch.tensor(self.open))
         variable = torch.repeat_interleave(torch.arange(count), size)
         units = hidden_units if count > 1 else 0
         degree = 1 + torch.arange(units) * (count - 1) // max(1, units)
@@ -85,8 +85,8 @@ class Categories(nn.Module):
             "size": size,
             "variable": variable,
             "level": torch.cat([torch.arange(k) for k in self.sizes]),
-            "reads": (variable[None, :] < degree[:, None]).double(),
-            "read_by": (degree[None, :] <= variable[:, None]).double(),
+            "reads": (variable[None, :] < degree[:, None]).float(),
+            "read_by": (degree[None, :] <= variable[:, None]).float(),
             "narrow": torch.tensor(
                 [i for i in range(total) if self.sizes[int(variable[i])] <= _FEW], dtype=torch.int64
             ),

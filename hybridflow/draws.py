@@ -20,6 +20,7 @@ def quasi_random(draws: int, features: int) -> Tensor:
         covered, scramble=True, seed=0
     )
     points = engine.draw(draws, dtype=torch.float64)
+    points[:1] = points[:1].float()  # torch computes the first one in the caller's default dtype
     generator = torch.Generator().manual_seed(0)
     rest = torch.rand(draws, features - covered, generator=generator, dtype=torch.float64)
     return torch.cat([points, rest], dim=1)

@@ -389,8 +389,12 @@ def test_whole_weights_are_repetitions_for_the_temperature() -> None:
 
 
 def test_the_temperature_is_bounded() -> None:
+    rows = np.tile([[0.6, 0.4], [0.4, 0.6]], (25, 1))
+    code = np.tile([0, 1], 25)
+    assert fit_temperature(np.log(rows), code, np.ones(50)) == pytest.approx(0.05)
     log = np.log(np.tile([0.6, 0.4], (50, 1)))
-    assert fit_temperature(log, np.zeros(50, dtype=int), np.ones(50)) == pytest.approx(0.05)
+    # Of one class nothing is known: it could only lose by bolder probabilities.
+    assert fit_temperature(log, np.zeros(50, dtype=int), np.ones(50)) == 1
     assert fit_temperature(log, np.ones(50, dtype=int), np.ones(50)) == pytest.approx(20)
 
 

@@ -274,7 +274,7 @@ def test_the_mean_is_in_proportion_to_the_exposure() -> None:
     assert "years" in model.schema_.of_kind("exposure")
     with pytest.raises(InputError, match="exposure: column 'years' holds 0 at row 3"):
         model.predict(table.assign(years=np.where(np.arange(800) == 3, 0.0, 1.0)))
-    with pytest.raises(ConfigError, match="'yaers' is no column of X.*did you mean 'years'"):
+    with pytest.raises(ConfigError, match=r"'yaers' is no column of X.*did you mean 'years'"):
         clone(model).set_params(head=PoissonHead(exposure="yaers")).fit(table, y)
 
 
@@ -343,7 +343,9 @@ def test_missing_cells_of_a_circle(whole: bool) -> None:
     known = drawn[~np.isnan(drawn[:, 0]), 0]
     assert len(known) / 500 == pytest.approx(0.8, abs=0.1)
     assert ((known >= 0) & (known < 24)).all()
-    np.testing.assert_allclose(model.score_samples(table + [24, 0]), model.score_samples(table))
+    np.testing.assert_allclose(
+        model.score_samples(table + np.array([24, 0])), model.score_samples(table)
+    )
 
 
 # -- as they come, and back --------------------------------------------------
@@ -361,11 +363,13 @@ def pandas_table() -> pd.DataFrame:
             "float32": rng.normal(size=N).astype("float32"),
             "gaps": np.where(gone, np.nan, rng.normal(size=N)),
             "int16": rng.integers(0, 9, N).astype("int16"),
-            "Int64": pd.array([None if g else int(v) for g, v in zip(gone, rng.integers(0, 9, N))]),
+            "Int64": pd.array(
+                [None if g else int(v) for g, v in zip(gone, rng.integers(0, 9, N), strict=True)]
+            ),
             "Int8": pd.array(rng.integers(-4, 5, N), dtype="Int8"),
             "bool": rng.random(N) < 0.5,
             "boolean": pd.array(
-                [None if g else bool(v) for g, v in zip(gone, rng.random(N) < 0.5)]
+                [None if g else bool(v) for g, v in zip(gone, rng.random(N) < 0.5, strict=True)]
             ),
             "object": np.where(gone, None, text),
             "string": pd.array(np.where(gone, None, text), dtype="string"),

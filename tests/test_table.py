@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from hybridflow.cells import is_missing, read_objects, read_series
+from hybridflow.cells import Factor, is_missing, read_objects, read_series
 from hybridflow.column import Column
 from hybridflow.errors import ConfigError, InputError, InputTypeError
 from hybridflow.schema import Schema
@@ -37,7 +37,7 @@ def schema(*columns: Column, **parameters: Any) -> Schema:
         VALUES.astype(">f8"),
         VALUES.astype(object),
         pd.DataFrame(VALUES),
-        pd.DataFrame(VALUES, columns=["a", "b"]).convert_dtypes(dtype_backend="pyarrow"),
+        pd.DataFrame(VALUES, columns=["a", "b"]).astype("double[pyarrow]"),
         pl.DataFrame(VALUES),
     ],
     ids=["array", "lists", "Fortran", "big-endian", "objects", "pandas", "arrow", "polars"],
@@ -133,7 +133,9 @@ def test_cells_that_are_not_missing(cell: Any) -> None:
 
 def test_a_series_of_nullable_booleans() -> None:
     series = nw.from_native(pd.Series([True, None, False], dtype="boolean"), series_only=True)
-    np.testing.assert_array_equal(read_series(series, "a"), [1.0, np.nan, 0.0])
+    factor = read_series(series, "a")
+    assert isinstance(factor, Factor)
+    assert (factor.levels, factor.codes.tolist()) == ((False, True), [1, -1, 0])
 
 
 def test_any_other_object() -> None:

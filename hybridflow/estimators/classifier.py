@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from hybridflow.calibration import tempered
 from hybridflow.callbacks import Callback
@@ -359,6 +360,7 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
             In the container, names and types of the training table.
         y : ndarray of shape (n_samples,) or (n_samples, k)
         """
+        check_is_fitted(self, "models_")
         if self._has_several:
             return self._sample_several(n_samples, y, random_state)
         if y is None:

@@ -105,7 +105,7 @@ class Dropout(nn.Module):
             return x
         generator = torch.Generator().manual_seed(int(self.seed) + int(self.count))
         self.count += 1
-        kept = torch.rand(x.shape, generator=generator) >= self.rate
+        kept = torch.rand(x.shape, generator=generator, dtype=torch.float32) >= self.rate
         return x * kept.to(x) / (1 - self.rate)
 
 

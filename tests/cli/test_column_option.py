@@ -23,7 +23,7 @@ def test_fit_inspect_and_sample(hybridflow, trips, fast) -> None:
     kinds = ["--column=hour=circle:24", "--column=fare=positive", "--column=a=b=interval:0:1"]
     assert hybridflow("fit", trips, *kinds, *fast, "-o", model).code == 0
     page = hybridflow("inspect", model).out.decode()
-    for support in ("circle:24", "positive", "interval:0:1"):
+    for support in ("a circle of 24", "above 0", "from 0 to 1"):
         assert support in page
     drawn = hybridflow("sample", model, "-n", 500).table
     assert drawn["hour"].is_between(0, 24, closed="left").all()
@@ -40,8 +40,8 @@ def test_a_config_file_has_a_table_of_them(hybridflow, trips, fast) -> None:
     assert outcome.code == 0
     assert f'--column wins over {config}, line 2: column.hour = "circle:12"' in outcome.said
     page = hybridflow("inspect", model).out.decode()
-    assert "circle:24" in page
-    assert "positive" in page
+    assert "a circle of 24" in page
+    assert "above 0" in page
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_config_file_has_a_table_of_them(hybridflow, trips, fast) -> None:
     [
         ("hour", "expected NAME=KIND, for instance hour=circle:24"),
         ("hour=circel:24", "got 'circel:24'; did you mean 'circle'?"),
-        ("hour=circle", "expected real, positive, interval:LOW:HIGH or circle:PERIOD"),
+        ("hour=circle", "expected real, positive, interval:LOW:HIGH, circle:PERIOD or categorical"),
         ("hour=circle:x", "got 'circle:x'"),
         ("hour=circle:-1", "input should be greater than 0"),
         ("fare=interval:2:1", "low must be below high"),

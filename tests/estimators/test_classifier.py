@@ -38,7 +38,8 @@ def test_log_probabilities_are_those_of_the_mean_over_members(fitted):
     model, X = fitted
     x = torch.as_tensor(X)
     each = [torch.log_softmax(member.eta(x), 1).numpy() for member in model.models_]
-    expected = logsumexp(each, axis=0) - np.log(len(each))
+    expected = (logsumexp(each, axis=0) - np.log(len(each))) / model.temperature_
+    expected -= logsumexp(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(model.predict_log_proba(X), expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(np.exp(expected), model.predict_proba(X), rtol=1e-9)
 

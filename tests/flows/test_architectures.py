@@ -100,7 +100,7 @@ def test_every_other_coupling_maps_what_the_one_before_kept() -> None:
 
 
 @pytest.mark.parametrize("whiten", [True, False])
-def test_linear_maps_stand_before_each_coupling(whiten: bool) -> None:
+def test_linear_maps_stand_before_each_coupling_and_a_whitening_last(whiten: bool) -> None:
     config = SplineCoupling(layers=3, whiten=whiten)
     kinds = [type(part) for part in mixing_coupling_stack(Event.real(4), config, TiltMap())]
-    assert kinds == [Whiten] * whiten + [LU, Coupling] * 3
+    assert kinds == [LU, Coupling] * 3 + [Whiten] * whiten

@@ -54,7 +54,7 @@ def test_displays_look_into_a_pipeline(regressor):
     pipeline[0].scale_ = np.ones(10)
     pipeline[0].mean_ = np.zeros(10)
     display = LearningCurveDisplay.from_estimator(pipeline)
-    assert len(display.density) == 1
+    assert len(display.density) == len(regressor.model.models_)
     latent = LatentDisplay.from_estimator(pipeline, regressor.X_test, regressor.y_test)
     direct = LatentDisplay.from_estimator(regressor.model, regressor.X_test)
     np.testing.assert_allclose(latent.points, direct.points)
