@@ -123,9 +123,9 @@ def minutes(clock: pd.Series) -> pd.Series:
 def fit(train: pd.DataFrame, steps: int) -> HybridRegressor:
     """Fit the hybrid model."""
     title("2. One model: a flow for the flights, a regression on top for the delay")
-    print("  HybridRegressor(random_state=0).fit(X, y)")
+    print("  HybridRegressor(members=1, random_state=0).fit(X, y)")
     start = time.perf_counter()
-    model = HybridRegressor(training=TrainingConfig(steps=steps), random_state=0)
+    model = HybridRegressor(training=TrainingConfig(steps=steps), members=1, random_state=0)
     model.fit(train[[*FEATURES]], train["arr_delay"])
     best = min(model.histories_[0], key=lambda record: record.value)
     print(
