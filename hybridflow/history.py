@@ -41,7 +41,7 @@ class TrainingConfig(Config):
     settled : float, default=30
         Rows per column from which the flow learns at the full rate. In a
         hybrid of n rows (by weight) and D columns with fewer, its learning rate
-        is scaled by (n / D / settled)³, by no less than 0.01. With m labelled
+        is scaled by (n / D / settled)⁵, by no less than 0.01. With m labelled
         rows, the gradient of the task with respect to it is scaled by
         (m / D / settled)³, and what the hidden layers of the head add by
         (m / D / settled / 2)², 1 at most.

@@ -135,7 +135,7 @@ class Trainer:
         # slowly. What few labels say reaches the flow weakly, and the hidden layers of the head.
         features = max(1, model.event.features)
         settled = float(rows.weight.sum()) / features / config.settled
-        self.share = 1.0 if model.head is None else min(1.0, max(_LEAST_SHARE, settled**3))
+        self.share = 1.0 if model.head is None else min(1.0, max(_LEAST_SHARE, settled**5))
         weight = rows.weight if rows.targets is None else rows.weight[rows.targets.labelled]
         labelled = float(weight.sum()) / features / config.settled
         self.pull = min(1.0, labelled**3)

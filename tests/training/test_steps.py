@@ -88,6 +88,14 @@ def test_the_share_of_the_flow_grows_with_the_weight_of_the_rows(make_rows, make
     assert make_trainer(rows, settled=100).pull == pulls[1]
 
 
+def test_the_flow_learns_at_the_fifth_power_of_the_rows_per_column(make_rows, make_trainer):
+    rows = make_rows(60)
+    rows.weight.fill_(1.0)
+    per_column = 60 / rows.x.shape[1]
+    trainer = make_trainer(rows, settled=2 * per_column)
+    assert trainer.share == pytest.approx(1 / 32)
+
+
 def test_the_decay_of_a_step_is_that_of_adamw(make_trainer):
     """One step from known gradients, against the update written out."""
     trainer = make_trainer(steps=1, learning_rate=0.01, weight_decay=0.5, settled=1, away=0.3)
