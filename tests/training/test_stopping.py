@@ -40,7 +40,7 @@ def test_the_returned_model_is_the_best_of_the_history(make_rows, make_trainer, 
         steps=120,
         learning_rate=0.1,
         batch_size=16,
-        settled=10,
+        settled=8,
         average=0.0,
         patience=40,
     )
