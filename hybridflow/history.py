@@ -33,7 +33,7 @@ class TrainingConfig(Config):
         Share of the steps that warm up.
     weight_decay : float, default=1.0
         Decoupled decay of the matrices per step, times the learning rate, of a run
-        of up to 300 steps; a longer run has as much in all.
+        of up to 300 steps or 60 passes over the rows; a longer run has as much in all.
     average : float, default=0.98
         Share that the moving average of the weights keeps in a step; the average
         is what is evaluated and kept. It is shorter in the first steps; 0 keeps

@@ -32,7 +32,7 @@ from hybridflow.transforms.compose import Compose, Memory
 __all__ = ["Clock", "History", "Record", "Trainer", "TrainingConfig", "TrainingState"]
 
 _TINY = 1e-9  # keeps Gaussian noise finite
-_DECAYED = 300  # steps over which the decay is what the config says
+_DECAYED_STEPS, _DECAYED_EPOCHS = 300, 60  # over either, the decay is what the config says
 _TIMED = 10  # steps from one look at the clock to the next
 _LEAST_BATCH, _LEAST_BATCHES = 64, 16
 _LEAST_SHARE = 0.01  # of the learning rate that a flow beside a head keeps on any table
@@ -318,8 +318,9 @@ class Trainer:
         ]
 
     def decay(self) -> float:
-        """Return the decay of a matrix in a step: no more over a long run than over a short one."""
-        return self.config.weight_decay * min(1.0, _DECAYED / self.state.steps)
+        """Return the decay of a matrix in a step; a run of many passes spreads it over them."""
+        steps = max(_DECAYED_STEPS, _DECAYED_EPOCHS * (1 if self.full else self.batches.count))
+        return self.config.weight_decay * min(1.0, steps / self.state.steps)
 
     def learning_rate(self) -> float:
         """Return the learning rate of the current step."""

@@ -58,6 +58,18 @@ def test_matrices_of_flow_and_head_decay_and_nothing_else_does(make_trainer):
     assert len(trainer.parameter_groups()) == 4
 
 
+@pytest.mark.parametrize(
+    ("steps", "batches", "spread"),
+    [(300, 1, 1.0), (1200, 1, 0.25), (1200, 10, 0.5), (600, 10, 1.0)],
+    ids=["short", "many steps", "many passes", "few passes"],
+)
+def test_a_long_run_spreads_its_decay(make_rows, make_trainer, steps, batches, spread):
+    rows = make_rows(64 * batches)
+    trainer = make_trainer(rows, rows, steps=steps, weight_decay=0.2, batch_size=64)
+    assert max(1, trainer.batches.count) == batches
+    assert trainer.decay() == pytest.approx(0.2 * spread)
+
+
 def test_a_base_does_not_decay(make_trainer):
     trainer = make_trainer(weight_decay=0.25)
     trainer.model.base.register_parameter("means", torch.nn.Parameter(torch.zeros(2, 3)))
