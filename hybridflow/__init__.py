@@ -26,6 +26,8 @@ _HOME = {
     "FlowDensity": "hybridflow.estimators",
     "FlowOutlierDetector": "hybridflow.estimators",
     "TrainingConfig": "hybridflow.training",
+    "Schedule": "hybridflow.schedule",
+    "ParquetTable": "hybridflow.parquet",
     "load": "hybridflow.bundle",
 }
 

@@ -239,6 +239,7 @@ def _column(
             lattice=step > 0,
             origin=float(low),
             missing=missing,
+            seen=(float(low), float(high)),
         )
     if dependent:
         noise = _NOISE_FLOOR * float((values / largest).std()) * float(largest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -37,6 +38,21 @@ class Rows:
     def __getitem__(self, rows: Tensor) -> Rows:
         targets = None if self.targets is None else self.targets[rows]
         return Rows(self.x[rows], targets, self.weight[rows], self.task_weight[rows])
+
+    def to(self, device: torch.device | str) -> Rows:
+        """Return the rows on a device."""
+        targets = None if self.targets is None else self.targets.to(device)
+        return Rows(self.x.to(device), targets, self.weight.to(device), self.task_weight.to(device))
+
+
+class BatchSource(Protocol):
+    """Where batches come from if not all rows are at hand."""
+
+    total: int
+    """Rows in an epoch."""
+
+    def draw(self) -> Rows:
+        """Return the rows of the next batch."""
 
 
 class Batches:

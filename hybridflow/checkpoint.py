@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hybridflow.errors import ConfigError
 from hybridflow.history import Record, TrainingState
 from hybridflow.training import Trainer
 
@@ -25,6 +26,11 @@ def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     document : dict
         Plain JSON.
     tensors : dict of str to Tensor
+
+    Raises
+    ------
+    ConfigError
+        If the table is read in parts.
 
     Examples
     --------
@@ -48,6 +54,10 @@ def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     >>> document["step"], "generator" in tensors
     (0, True)
     """
+    if trainer.source is not None:
+        raise ConfigError(
+            "a run on a table that is read in parts cannot be captured: where it reads is not kept"
+        )
     state = trainer.state
     document = {
         name: getattr(state, name)

@@ -48,6 +48,8 @@ class Column(Config):
         Share of the training rows in which its cell was missing.
     native : str
         What pandas calls the type, empty for columns of anything else.
+    seen : tuple of two floats, optional
+        The smallest and the largest value of a tied column, which samples never leave.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class Column(Config):
     categories: tuple[Level, ...] = ()
     missing: float = 0.0
     native: str = ""
+    seen: tuple[float, float] | None = None
 
     @property
     def size(self) -> int:

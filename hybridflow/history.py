@@ -99,7 +99,8 @@ class Record(Config):
         Optimiser steps taken so far.
     value : float
         The loss on the held-out rows, or on the training rows where none are
-        held out: ``task + likelihood_weight / D * density``.
+        held out: ``task + likelihood_weight / D * density``, by the last value of a
+        `Schedule`.
     task : float or None
         Mean -log p(y | x) in nats, None without a head.
     density : float

@@ -13,6 +13,7 @@ import numpy as np
 from hybridflow.column import Column, cast, pandas_series, polars_series
 from hybridflow.config import Config
 from hybridflow.layout import Layout
+from hybridflow.specs import Circle
 from hybridflow.table import Container, Matrix, Table
 
 
@@ -80,6 +81,28 @@ class Schema(Config):
             return table.values  # not copied: it may fill half of the memory
         encoded = [self.columns[i].encode(table.values[:, i], table.factors.get(i)) for i in kept]
         return np.stack(encoded, axis=1) if encoded else np.empty((len(table), 0))
+
+    def within_seen(self, x: Matrix) -> Matrix:
+        """Return drawn rows with the cells of tied columns inside the range of the training rows.
+
+        Circles have no range.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, K)
+            The kept columns alone.
+        """
+        seen = [
+            (place, *column.seen)
+            for place, column in enumerate(self.columns[i] for i in self.kept)
+            if column.seen is not None and not isinstance(column.support, Circle)
+        ]
+        if not seen:
+            return x
+        x = x.copy()
+        for place, low, high in seen:
+            x[:, place] = np.clip(x[:, place], low, high)  # NaN stays
+        return x
 
     def summary(self) -> str:
         """Return a table of the columns: type, and what is done about each.

@@ -12,20 +12,21 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hybridflow.batches import Batches, Rows, keyed_noise, levels, uniform_noise
+from hybridflow.batches import Batches, BatchSource, Rows, keyed_noise, levels, uniform_noise
 from hybridflow.callbacks import Callback
 from hybridflow.errors import ConfigError, InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
 from hybridflow.history import History, Record, TrainingConfig, TrainingState
 from hybridflow.likelihoods.basis import Dropout, HiddenBasis
 from hybridflow.model import HybridModel
+from hybridflow.schedule import Schedule
 from hybridflow.transforms.base import Transform
 from hybridflow.transforms.compose import Compose, Memory
 
@@ -80,8 +81,8 @@ class Trainer:
     held_out : Rows or None
         To stop early on; the training rows if None.
     config : TrainingConfig
-    likelihood_weight : float
-        λ, per dimension.
+    likelihood_weight : float or Schedule
+        λ, per dimension. Rows are judged by its last value, also while it moves.
     seed : int
         Of the order of the rows and of the noise.
     callbacks : sequence of Callback
@@ -91,6 +92,9 @@ class Trainer:
     seconds : float, optional
         What training may take: after a few steps the run is planned anew, with as
         many as there is time for.
+    source : callable, optional
+        From the size of a batch and a generator to where batches come from; by
+        default `rows`, of which a source may hold many more.
 
     Examples
     --------
@@ -120,17 +124,21 @@ class Trainer:
         held_out: Rows | None,
         config: TrainingConfig,
         *,
-        likelihood_weight: float,
+        likelihood_weight: float | Schedule,
         seed: int,
         callbacks: Sequence[Callback] = (),
         keyed: bool = False,
         seconds: float | None = None,
+        source: Callable[[int, torch.Generator], BatchSource] | None = None,
     ) -> None:
         self.model = model
         self.rows = rows
         self.held_out = held_out
         self.config = config
-        self.density_scale = likelihood_weight / max(1, model.event.features)
+        if not isinstance(likelihood_weight, Schedule):
+            likelihood_weight = Schedule.constant(likelihood_weight)
+        self.schedule = likelihood_weight
+        self.density_scale = self.schedule.end / max(1, model.event.features)
         # A small table has fewer rows than the flow has parameters. There the flow learns
         # slowly. What few labels say reaches the flow weakly, and the hidden layers of the head.
         features = max(1, model.event.features)
@@ -163,6 +171,7 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         fused = device.type in ("cpu", "cuda") and bool(self.parameters)
         self.batches = Batches(rows, batch_size, self.generator)
+        self.source = None if source is None else source(batch_size, self.generator)
         self.clock = Clock(seconds)
         self.state = TrainingState(steps=self.planned_steps())
         self.between = max(1, self.state.steps // config.evaluations)
@@ -225,8 +234,14 @@ class Trainer:
         """Return the most steps of this run."""
         if self.held_out is not None:
             return self.config.steps
-        per_epoch = 1 if self.full else self.batches.count
-        return min(self.config.steps, self.config.epochs * per_epoch)
+        return min(self.config.steps, self.config.epochs * self.steps_per_epoch())
+
+    def steps_per_epoch(self) -> int:
+        """Return the steps of one pass over the rows."""
+        steps = 1 if self.full else self.batches.count
+        if self.source is not None:
+            steps = max(1, self.source.total * steps // len(self.rows))
+        return steps
 
     def replan(self) -> None:
         """Plan as many steps as there is time for, from the steps taken so far."""
@@ -241,7 +256,8 @@ class Trainer:
     def finished(self) -> bool:
         """Return whether to stop: out of steps, of patience, or interrupted."""
         state = self.state
-        waited = state.step - state.best_step
+        # While λ moves, the loss at its last value says little about where training goes.
+        waited = state.step - max(state.best_step, self.schedule.settled(state.steps))
         early = self.held_out is not None and waited >= self.config.patience * self.between
         early = early and state.skipped == 0  # steps that were not taken try no one's patience
         nothing = self.optimizer is None
@@ -252,13 +268,15 @@ class Trainer:
         """Draw a batch, take one optimiser step, or skip it if it is not finite."""
         assert self.optimizer is not None
         state = self.state
-        batch = self.rows if self.full else self.rows[self.batches.draw()]
+        batch = self.draw()
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         noise = self.draw_noise(batch, self.levels, self.generator)
         smoothing = self.draw_smoothing(batch, self.generator)
         task, density = self.losses(batch, noise, smoothing)
-        loss = self.density_scale * density if task is None else task + self.density_scale * density
+        loss = self.step_scale() * density
+        if task is not None:
+            loss = task + loss
         torch.autograd.backward(loss)
         norm = gradient_norm(self.parameters)
         state.step += 1
@@ -271,6 +289,12 @@ class Trainer:
             group["lr"] = self.learning_rate() * group["share"]
         self.optimizer.step()
         self.update_average()
+
+    def draw(self) -> Rows:
+        """Return the rows of the next batch."""
+        if self.source is not None:
+            return self.source.draw()
+        return self.rows if self.full else self.rows[self.batches.draw()]
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -319,7 +343,7 @@ class Trainer:
 
     def decay(self) -> float:
         """Return the decay of a matrix in a step; a run of many passes spreads it over them."""
-        steps = max(_DECAYED_STEPS, _DECAYED_EPOCHS * (1 if self.full else self.batches.count))
+        steps = max(_DECAYED_STEPS, _DECAYED_EPOCHS * self.steps_per_epoch())
         return self.config.weight_decay * min(1.0, steps / self.state.steps)
 
     def learning_rate(self) -> float:
@@ -331,6 +355,11 @@ class Trainer:
         else:
             share = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, self.state.steps - warm)))
         return self.config.learning_rate * self.state.factor * share
+
+    def step_scale(self) -> float:
+        """Return λ / D of the step to come."""
+        weight = self.schedule.at(self.state.step, self.state.steps)
+        return weight / max(1, self.model.event.features)
 
     def losses(
         self, rows: Rows, noise: Tensor | None, smoothing: Tensor | None = None

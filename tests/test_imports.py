@@ -33,9 +33,9 @@ LAYERS = [
     {"likelihoods"},
     {"flows", "bases", "heads"},
     {"categories", "cells", "contract", "draws", "lattice", "layout", "verdict"},
-    {"column", "model", "table"},
+    {"column", "model", "parquet", "table"},
     {"schema"},
-    {"audit", "batches", "callbacks", "exactness", "guards", "history"},
+    {"audit", "batches", "callbacks", "exactness", "guards", "history", "schedule"},
     {"training"},
     {"checkpoint"},
     {"estimators"},
@@ -141,7 +141,7 @@ def test_polars_is_for_the_command_line_and_for_giving_frames_back() -> None:
         for module in MODULES
         if any(found.module.partition(".")[0] == "polars" for found in imports(module))
     }
-    assert users <= {"cli", "column", "novelty"}
+    assert users <= {"cli", "column", "estimators", "novelty", "parquet"}
     assert all(found.late for found in imports("hybridflow.column") if found.module == "polars")
 
 

@@ -31,6 +31,7 @@ _PLAIN = (
     "quality",
     "time_limit",
     "members",
+    "n_jobs",
     "class_weight",
     "contamination",
     "device",
@@ -88,7 +89,7 @@ def build(settings: Settings, task: Task, source: Source, *, progress: bool) -> 
     # The best weights so far are worth a file, also after Ctrl-C.
     training = {"on_interrupt": "keep", **settings.training}
     params["training"] = validated(TrainingConfig, training, ("training",), source)
-    if progress:
+    if progress and settings.n_jobs in (None, 1):  # a bar needs its member in this process
         params["callbacks"] = (ProgressBar(),)
     return kind(**params)
 

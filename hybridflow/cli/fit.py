@@ -112,6 +112,25 @@ def command(
             metavar="N", help="Models to fit and average. (default: 1)", rich_help_panel="Model"
         ),
     ] = None,
+    n_jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            help="Models to fit at a time, each in a process of its own; -1 for as many as there "
+            "are cores. (default: 1)",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    buffer: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ROWS",
+            help="A Parquet file of more rows is read in parts, so that it need not fit in "
+            "memory. (default: as many as make 16 million cells)",
+            rich_help_panel="Training",
+        ),
+    ] = None,
     validation: Annotated[
         float | None,
         typer.Option(
@@ -175,8 +194,16 @@ def command(
     from hybridflow.cli.columns import declarations, guess_task, names_in, take_apart
     from hybridflow.cli.inspect import page
     from hybridflow.cli.settings import Source, merge, read_file
-    from hybridflow.cli.tables import column, in_file, read_table, refuse_existing, shown
+    from hybridflow.cli.tables import (
+        column,
+        in_file,
+        is_parquet,
+        read_table,
+        refuse_existing,
+        shown,
+    )
     from hybridflow.errors import ConfigError
+    from hybridflow.parquet import ParquetTable
 
     if not force:
         refuse_existing(output)
@@ -194,6 +221,8 @@ def command(
         "head": head,
         "likelihood_weight": likelihood_weight,
         "members": members,
+        "n_jobs": n_jobs,
+        "buffer": buffer,
         "validation": validation,
         "seed": seed,
         "device": device,
@@ -206,7 +235,9 @@ def command(
     for note in notes:
         say(f"note: {note}")
 
-    frame = read_table(data)
+    file = ParquetTable(data, buffer=settings.buffer) if is_parquet(data) else None
+    larger = None if file is None or file.fits else file
+    frame = read_table(data) if larger is None else larger.glance()
     with in_file(data):
         series = (
             None if settings.target is None else column(frame, settings.target, option="target")
@@ -228,12 +259,21 @@ def command(
             drop=settings.drop,
             categorical=[name for name, kind in settings.column.items() if kind == "categorical"],
         )
-    say(f"data: {shown(data)}, {len(parts.X):,} rows, {parts.X.width} features")
+    rows = len(parts.X) if larger is None else len(larger)
+    say(f"data: {shown(data)}, {rows:,} rows, {parts.X.width} features")
+    if larger is not None:
+        say(f"the table is read in parts, {larger.buffer:,} rows at a time; --buffer changes it")
     say(f"task: {chosen} ({reason}" + ("; --task changes it)" if settings.task == "auto" else ")"))
     estimator = build(settings, chosen, source, progress=not quiet)
     say("training; Ctrl-C stops it and keeps the best weights so far")
     with in_file(data):
-        if parts.y is None:
+        if larger is not None:
+            file = larger.select(parts.X.columns)
+            if settings.target is None:
+                estimator.fit(file, sample_weight=settings.weight)
+            else:
+                estimator.fit(file, settings.target, sample_weight=settings.weight)
+        elif parts.y is None:
             estimator.fit(parts.X, sample_weight=parts.weight)
         else:
             estimator.fit(parts.X, parts.y, sample_weight=parts.weight)

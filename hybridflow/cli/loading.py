@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridflow.cli.columns import as_fitted, select
 from hybridflow.cli.failures import talk
@@ -11,6 +12,7 @@ from hybridflow.cli.options import Format
 from hybridflow.cli.tables import (
     STANDARD_STREAM,
     in_file,
+    is_parquet,
     listed,
     output_format,
     read_table,
@@ -22,6 +24,25 @@ if TYPE_CHECKING:
     import polars as pl
 
     from hybridflow.estimators.base import FlowEstimator
+
+PART = 2**16
+"""Rows of a Parquet file that are answered for at a time."""
+
+
+class Part(NamedTuple):
+    """Rows of a source.
+
+    Parameters
+    ----------
+    frame, X : polars.DataFrame
+        All columns, and those that a model was fitted on.
+    start : int
+        Where in the source they begin.
+    """
+
+    frame: pl.DataFrame
+    X: pl.DataFrame
+    start: int
 
 
 def load_model(path: Path) -> FlowEstimator:
@@ -39,12 +60,12 @@ def load_model(path: Path) -> FlowEstimator:
     return estimator
 
 
-def load_rows(
-    estimator: FlowEstimator, source: str, *, apart: str | None = None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return a whole table, and of it the columns that a model was fitted on.
+def load_rows(estimator: FlowEstimator, source: str, *, apart: str | None = None) -> Iterator[Part]:
+    """Yield whole tables, and of each the columns that a model was fitted on.
 
-    Says which columns are ignored.
+    One after the other they are the rows of the source: parts of a large Parquet
+    file, so that it need not fit in memory, and all rows of any other. Says which
+    columns are ignored.
 
     Parameters
     ----------
@@ -54,11 +75,24 @@ def load_rows(
     apart : str, optional
         A column that is used otherwise: the target.
     """
+    from hybridflow.parquet import ParquetTable
+
+    file = ParquetTable(source) if is_parquet(source) else None
+    if file is None or len(file) <= PART:
+        yield _matched(estimator, read_table(source), source, 0, apart=apart)
+        return
+    for start, frame in file.parts(size=PART):
+        yield _matched(estimator, frame, source, start, apart=apart)
+
+
+def _matched(
+    estimator: FlowEstimator, frame: pl.DataFrame, source: str, start: int, *, apart: str | None
+) -> Part:
+    """Return rows with the columns that a model was fitted on, saying at first what is ignored."""
     import numpy as np
 
-    frame = read_table(source)
     names = getattr(estimator, "feature_names_in_", None)
-    with in_file(source):
+    with in_file(source, start):
         beside = names is None and apart in frame.columns and frame.width > estimator.n_features_in_
         X, ignored = select(
             frame.drop(apart) if apart is not None and beside else frame,
@@ -70,9 +104,9 @@ def load_rows(
         # Columns go by position: from here on the model knows them by these names.
         estimator.feature_names_in_ = np.array(X.columns, dtype=object)
     ignored = [name for name in ignored if name != apart]
-    if ignored:
+    if ignored and start == 0:
         talk(f"note: {shown(source)}: columns ignored: {listed(ignored)}")
-    return frame, X
+    return Part(frame, X, start)
 
 
 def target_name(estimator: FlowEstimator) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,7 @@ from hybridflow.cli.options import Data, Force, Model, Output, OutputFormat
 
 if TYPE_CHECKING:
     import polars as pl
+    from numpy.typing import NDArray
 
     from hybridflow.estimators.base import FlowEstimator
 
@@ -62,7 +64,7 @@ def command(
     outlier detectors say -1 for outliers. Columns that the model does not know are ignored.
     """
     from hybridflow.cli.loading import check_output, load_model, load_rows
-    from hybridflow.cli.tables import in_file, write_table
+    from hybridflow.cli.tables import in_file, write_tables
 
     check_output(output, format, force)
     levels = _levels(quantiles)
@@ -70,20 +72,24 @@ def command(
         if coverage is not None and not 0 < coverage < 1:
             raise typer.BadParameter(f"{coverage:g} is not between 0 and 1", param_hint=option)
     estimator = load_model(model)
-    _, X = load_rows(estimator, data)
-    with in_file(data):
-        frame = predictions(estimator, X, levels)
-        if interval is not None:
-            frame = frame.with_columns(**intervals(estimator, X, interval))
-        if classes is not None:
-            frame = frame.with_columns(**sets(estimator, X, classes))
-        if density:
-            frame = frame.with_columns(log_density=estimator.score_samples(X))
-    write_table(frame, output, format=format, force=force)
+
+    def answers() -> Iterator[pl.DataFrame]:
+        for _, X, start in load_rows(estimator, data):
+            with in_file(data, start):
+                frame = predictions(estimator, X, levels)
+                if interval is not None:
+                    frame = frame.with_columns(**intervals(estimator, X, interval))
+                if classes is not None:
+                    frame = frame.with_columns(**sets(estimator, X, classes))
+                if density:
+                    frame = frame.with_columns(log_density=estimator.score_samples(X))
+            yield frame
+
+    write_tables(answers(), output, format=format, force=force)
 
 
 def predictions(estimator: FlowEstimator, X: pl.DataFrame, levels: list[float]) -> pl.DataFrame:
-    """Return one row of predictions per row of X.
+    """Return one row of predictions per row of X, of several outputs with columns for each.
 
     Raises
     ------
@@ -95,8 +101,15 @@ def predictions(estimator: FlowEstimator, X: pl.DataFrame, levels: list[float]) 
     from hybridflow.errors import InputError
     from hybridflow.estimators import FlowOutlierDetector, HybridClassifier, HybridRegressor
 
+    target = estimator.blueprint_.target
+    several = [f"_{name}" for name in target.names] if target and len(target.names) > 1 else []
     if isinstance(estimator, HybridClassifier):
         probabilities = estimator.predict_proba(X)
+        if several:
+            return pl.DataFrame(
+                _each("prediction", estimator.predict(X), several)
+                | _each("probability", probabilities, several)
+            )
         best = estimator.classes_[probabilities.argmax(axis=1)]
         data = {"prediction": plain(best.tolist())}
         for label, column in zip(plain(estimator.classes_.tolist()), probabilities.T, strict=True):
@@ -104,17 +117,21 @@ def predictions(estimator: FlowEstimator, X: pl.DataFrame, levels: list[float]) 
         return pl.DataFrame(data)
     if isinstance(estimator, HybridRegressor):
         law = estimator.predict_distribution(X)
-        return pl.DataFrame(
-            {
-                "prediction": law.mean(),
-                "std": law.std(),
-                **{f"quantile_{level:g}": law.quantile(level) for level in levels},
-            }
-        )
+        found = _each("prediction", law.mean(), several) | _each("std", law.std(), several)
+        for level in levels:
+            found |= _each(f"quantile_{level:g}", law.quantile(level), several)
+        return pl.DataFrame(found)
     if isinstance(estimator, FlowOutlierDetector):
         decision = estimator.decision_function(X)
         return pl.DataFrame({"prediction": estimator.predict(X), "decision": decision})
     raise InputError("this model is a density and predicts nothing: use hybridflow score")
+
+
+def _each(what: str, values: NDArray[Any], outputs: list[str]) -> dict[str, NDArray[Any]]:
+    """Return a column, or of several outputs one of each."""
+    if not outputs:
+        return {what: values}
+    return {f"{what}{name}": values[:, i] for i, name in enumerate(outputs)}
 
 
 def intervals(estimator: FlowEstimator, X: pl.DataFrame, coverage: float) -> dict[str, pl.Series]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,44 +52,59 @@ def command(
 
     from hybridflow.cli.columns import labels
     from hybridflow.cli.loading import check_output, load_model, load_rows, target_name
-    from hybridflow.cli.tables import column, in_file, write_table
+    from hybridflow.cli.tables import column, in_file, write_tables
     from hybridflow.errors import InputError
 
     check_output(output, format, force)
     estimator = load_model(model)
-    frame, X = load_rows(estimator, data, apart=target or target_name(estimator))
-    with in_file(data):
-        if target is None:
-            series = own_target(estimator, frame, X)
-        elif target in X.columns:
-            raise InputError(f"--target: {target!r} is a feature of the model")
-        else:
-            series = column(frame, target, option="--target") if target else None
-        y = None if series is None else labels(series).to_numpy()
-        scores = row_scores(estimator, X, y)
-        if summary:
-            measures = {"rows": float(X.height), **averages(estimator, X, y, scores)}
-            scores = pl.DataFrame({"measure": list(measures), "value": list(measures.values())})
-    write_table(scores, output, format=format, force=force)
+    told: set[str] = set()
+
+    def parts() -> Iterator[pl.DataFrame]:
+        chosen = target
+        apart = target or target_name(estimator)
+        for frame, X, start in load_rows(estimator, data, apart=apart):
+            with in_file(data, start):
+                if chosen is None:
+                    chosen = own_target(estimator, data, frame, X)
+                elif chosen in X.columns:
+                    raise InputError(f"--target: {chosen!r} is a feature of the model")
+                series = column(frame, chosen, option="--target") if chosen else None
+                y = None if series is None else labels(series).to_numpy()
+                scores = row_scores(estimator, X, y, told)
+                yield scores if not summary else measures(estimator, X, y, scores)
+
+    if not summary:
+        write_tables(parts(), output, format=format, force=force)
+        return
+    found = averages(pl.concat(list(parts())))
+    table = pl.DataFrame({"measure": list(found), "value": list(found.values())})
+    write_tables([table], output, format=format, force=force)
 
 
-def own_target(estimator: FlowEstimator, frame: pl.DataFrame, X: pl.DataFrame) -> pl.Series | None:
-    """Return the target that a model was fitted on if the table has it, in every row."""
+def own_target(estimator: FlowEstimator, source: str, frame: pl.DataFrame, X: pl.DataFrame) -> str:
+    """Return the target that a model was fitted on if a table has it, in every row; else ""."""
+    import polars as pl
+
     from hybridflow.cli.failures import talk
-    from hybridflow.cli.loading import target_name
+    from hybridflow.cli.loading import PART, target_name
 
     name = target_name(estimator)
     if name is None or name not in frame.columns or name in X.columns:
-        return None
-    if empty := frame[name].null_count():
+        return ""
+    empty = frame[name].null_count()
+    if frame.height == PART:  # of a file that may go on
+        empty = int(pl.scan_parquet(source).select(pl.col(name).null_count()).collect().item())
+    if empty:
         talk(f"note: {empty} rows have no {name!r}: scored without it")
-        return None
+        return ""
     talk(f"note: target: {name!r}; --target '' scores without it")
-    return frame[name]
+    return name
 
 
-def row_scores(estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None) -> pl.DataFrame:
-    """Return the scores of each row.
+def row_scores(
+    estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None, told: set[str]
+) -> pl.DataFrame:
+    """Return the scores of each row; what is `told` already is not said again.
 
     Raises
     ------
@@ -109,8 +125,10 @@ def row_scores(estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             frame = frame.with_columns(novelty=estimator.novelty_pvalue(X))
-        for warning in caught:
-            talk(f"note: {warning.message}")
+        for message in dict.fromkeys(str(warning.message) for warning in caught):
+            if message not in told:
+                told.add(message)
+                talk(f"note: {message}")
     if y is not None:
         if not isinstance(estimator, HybridClassifier | HybridRegressor):
             raise InputError("--target: this model has no target: leave the option out")
@@ -120,31 +138,45 @@ def row_scores(estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None
     return frame
 
 
-def averages(
+def measures(
     estimator: FlowEstimator, X: pl.DataFrame, y: NDArray[Any] | None, scores: pl.DataFrame
-) -> dict[str, float]:
-    """Return averages over the rows, by name.
+) -> pl.DataFrame:
+    """Return what is averaged over rows, one value per row.
 
-    ``nll`` is the mean of -log p(y | x) in nats.
+    ``nll`` is -log p(y | x) in nats.
     """
     import numpy as np
 
     from hybridflow.estimators import FlowOutlierDetector, HybridClassifier, HybridRegressor
 
-    log_density = scores["log_density"].to_numpy()
-    measures = {
-        "log_density_mean": float(log_density.mean()),
-        "log_density_median": float(np.median(log_density)),
-    }
+    rows = scores.select("log_density")
     if isinstance(estimator, FlowOutlierDetector):
-        measures["outlier_share"] = float((scores["prediction"].to_numpy() == -1).mean())
+        rows = rows.with_columns(outlier=scores["prediction"].to_numpy() == -1)
     if y is None:
-        return measures
-    measures["nll"] = float((log_density - scores["log_joint"].to_numpy()).mean())
+        return rows
+    rows = rows.with_columns(nll=scores["log_density"] - scores["log_joint"])
     if isinstance(estimator, HybridClassifier):
-        measures["accuracy"] = float((estimator.predict(X) == y).mean())
-    elif isinstance(estimator, HybridRegressor):
-        error = estimator.predict(X) - y.astype(float)
-        measures["rmse"] = float(np.sqrt((error**2).mean()))
-        measures["mae"] = float(np.abs(error).mean())
-    return measures
+        return rows.with_columns(accuracy=estimator.predict(X) == y)
+    if isinstance(estimator, HybridRegressor):
+        return rows.with_columns(error=np.abs(estimator.predict(X) - y.astype(float)))
+    return rows
+
+
+def averages(rows: pl.DataFrame) -> dict[str, float]:
+    """Return averages of `measures`, by name."""
+    import numpy as np
+
+    density = rows["log_density"].to_numpy()
+    found = {
+        "rows": float(rows.height),
+        "log_density_mean": float(density.mean()),
+        "log_density_median": float(np.median(density)),
+    }
+    for column, name in (("outlier", "outlier_share"), ("nll", "nll"), ("accuracy", "accuracy")):
+        if column in rows.columns:
+            found[name] = float(rows[column].to_numpy().mean())
+    if "error" in rows.columns:
+        error = rows["error"].to_numpy()
+        found["rmse"] = float(np.sqrt((error**2).mean()))
+        found["mae"] = float(error.mean())
+    return found

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from hybridflow.cli.options import ChosenTask
 from hybridflow.config import Config
 from hybridflow.errors import ConfigError, closest
+from hybridflow.schedule import Schedule
 
 if TYPE_CHECKING:
     from hybridflow.registry import Kind
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 2**20
 COMPONENTS: tuple[Kind, ...] = ("flow", "base", "head")
 _Config = TypeVar("_Config", bound=Config)
-_NAMED = (*COMPONENTS, "training")
+_NAMED = (*COMPONENTS, "training", "likelihood_weight")
 
 
 class Settings(Config):
@@ -42,9 +43,12 @@ class Settings(Config):
     training : dict
         Fields of `hybridflow.TrainingConfig`.
     likelihood_weight, validation, calibration,
-    missing, unknown, quality, time_limit, members, class_weight, contamination, device, dtype, seed
+    missing, unknown, quality, time_limit, members, n_jobs, class_weight, contamination, device,
+    dtype, seed
         As the parameters of the estimators (``seed`` is ``random_state``); None
         for their defaults.
+    buffer : int, optional
+        As that of `hybridflow.ParquetTable`.
     """
 
     target: str | None = None
@@ -57,7 +61,7 @@ class Settings(Config):
     base: dict[str, Any] = Field(default_factory=dict)
     head: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
-    likelihood_weight: float | None = None
+    likelihood_weight: float | Schedule | None = None
     validation: float | None = None
     calibration: float | None = None
     missing: str | None = None
@@ -65,6 +69,8 @@ class Settings(Config):
     quality: str | None = None
     time_limit: float | None = None
     members: int | None = None
+    n_jobs: int | None = None
+    buffer: int | None = None
     class_weight: Literal["balanced"] | None = None
     contamination: float | Literal["auto"] | None = None
     device: str | None = None

@@ -6,10 +6,11 @@ import csv
 import errno
 import io
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 from hybridflow.atomic import atomic_write
 from hybridflow.cli.options import Format
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 STANDARD_STREAM = "-"
+_BLOCK = 2**20
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
     ".parquet": "parquet",
@@ -60,10 +62,31 @@ def read_table(source: str) -> pl.DataFrame:
     return frame
 
 
+def is_parquet(source: str) -> bool:
+    """Return whether a source is a Parquet file, and no stream, by its first bytes."""
+    if source == STANDARD_STREAM or not Path(source).is_file():
+        return False
+    with open(source, "rb") as file:
+        return file.read(4) == b"PAR1"
+
+
 def write_table(
     frame: pl.DataFrame, destination: str, *, format: Format | None = None, force: bool = False
 ) -> None:
-    """Write a table to a file, atomically, or to the standard output.
+    """Write a table as `write_tables` writes several."""
+    write_tables([frame], destination, format=format, force=force)
+
+
+def write_tables(
+    frames: Iterable[pl.DataFrame],
+    destination: str,
+    *,
+    format: Format | None = None,
+    force: bool = False,
+) -> None:
+    """Write tables one below the other to a file, atomically, or to the standard output.
+
+    No two of them are in memory together.
 
     Raises
     ------
@@ -73,23 +96,51 @@ def write_table(
         If the file exists and `force` is False, or cannot be written.
     """
     kind = output_format(destination, format)
-    data = io.BytesIO()
-    if kind == "csv":
-        frame.write_csv(data)
-    elif kind == "parquet":
-        frame.write_parquet(data)
-    elif kind == "json":
-        frame.write_json(data)
-        data.write(b"\n")
-    else:
-        frame.write_ndjson(data)
     if destination == STANDARD_STREAM:
-        rest = data.getbuffer()
-        while rest:  # with PYTHONUNBUFFERED a write may take only a part
-            rest = rest[sys.stdout.buffer.write(rest) :]
+        _write(frames, sys.stdout.buffer, kind)
         sys.stdout.buffer.flush()
     else:
-        atomic_write(destination, lambda file: file.write(data.getbuffer()), overwrite=force)
+        atomic_write(destination, lambda file: _write(frames, file, kind), overwrite=force)
+
+
+def _write(frames: Iterable[pl.DataFrame], file: BinaryIO, kind: Format) -> None:
+    if kind == "parquet":
+        _write_parquet(iter(frames), file)
+        return
+    for i, frame in enumerate(frames):
+        data = io.BytesIO()
+        if kind == "csv":
+            frame.write_csv(data, include_header=i == 0)
+        elif kind == "ndjson":
+            frame.write_ndjson(data)
+        else:
+            frame.write_json(data)
+        rest = data.getbuffer()
+        if kind == "json":  # a list of records: those of later tables go on with it
+            rest = memoryview((b"[" if i == 0 else b",") + bytes(rest[1:-1]))
+        while rest:  # with PYTHONUNBUFFERED a write may take only a part
+            rest = rest[file.write(rest) :]
+    if kind == "json":
+        file.write(b"]\n")
+
+
+def _write_parquet(frames: Iterator[pl.DataFrame], file: BinaryIO) -> None:
+    """Write one Parquet file, the tables by way of a file each: it needs to know all of them."""
+    import polars as pl
+
+    with tempfile.TemporaryDirectory(prefix="hybridflow-") as folder:
+        paths = []
+        for i, frame in enumerate(frames):
+            paths.append(Path(folder) / f"{i}.parquet")
+            frame.write_parquet(paths[-1])
+        whole = paths[0]
+        if len(paths) > 1:
+            whole = Path(folder) / "whole.parquet"
+            pl.scan_parquet(paths).sink_parquet(whole)
+        with whole.open("rb") as written:
+            while rest := memoryview(written.read(_BLOCK)):
+                while rest:
+                    rest = rest[file.write(rest) :]
 
 
 def output_format(destination: str, format: Format | None) -> Format:
@@ -147,12 +198,16 @@ def listed(names: Sequence[str], most: int = 12) -> str:
 
 
 @contextmanager
-def in_file(source: str) -> Iterator[None]:
-    """Put the name of a file in front of what is wrong with its data."""
+def in_file(source: str, start: int = 0) -> Iterator[None]:
+    """Put the name of a file in front of what is wrong with its data.
+
+    Of data that begin behind the first row it says where they do.
+    """
     try:
         yield
     except InputError as error:
-        raise type(error)(f"{shown(source)}: {error}") from None
+        counted = f" (rows count from row {start} of the file)" if start else ""
+        raise type(error)(f"{shown(source)}: {error}{counted}") from None
 
 
 def _read_parquet(data: bytes) -> pl.DataFrame:

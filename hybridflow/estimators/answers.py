@@ -20,6 +20,7 @@ from hybridflow.calibration import (
     interval,
     prediction_set,
     tail_probability,
+    tempered,
 )
 from hybridflow.calibration.conformal import check_coverage, rows_needed
 from hybridflow.errors import InputError, UncalibratedWarning
@@ -43,8 +44,7 @@ class IntervalEstimator(RejectingEstimator):
     def _laws(self, x: torch.Tensor) -> Sequence[Law]:
         """Return the law of each row by each member."""
 
-    def _after_fit(self, rows: Rows, roles: Roles) -> None:
-        super()._after_fit(rows, roles)
+    def _calibrate(self, rows: Rows, roles: Roles) -> None:
         assert rows.targets is not None
         outputs = rows.targets.values.shape[1]
         folds: list[list[Fold]] = [[] for _ in range(outputs)]
@@ -154,8 +154,7 @@ class SetEstimator(RejectingEstimator):
         """What divides the log-probabilities of classes; 1 where that does not help."""
         return self.calibration_.temperature
 
-    def _after_fit(self, rows: Rows, roles: Roles) -> None:
-        super()._after_fit(rows, roles)
+    def _calibrate(self, rows: Rows, roles: Roles) -> None:
         target = self.blueprint_.target
         assert target is not None
         self.calibration_ = Calibration(unseen=roles.shared)
@@ -179,6 +178,15 @@ class SetEstimator(RejectingEstimator):
                 outputs=(Conformal(folds=tuple(folds)),),
                 unseen=roles.shared,
             )
+
+    def _calibrated(self, laws: Sequence[Law]) -> Sequence[Law]:
+        one = next((law for law in laws if isinstance(law, CategoricalLaw)), None)
+        if one is None or self.temperature_ == 1:
+            return laws
+        logs = [law.log_probabilities for law in laws if isinstance(law, CategoricalLaw)]
+        mean = np.logaddexp.reduce(logs, axis=0) - np.log(len(logs))
+        log = tempered(mean, self.temperature_)
+        return [CategoricalLaw(np.exp(log), one.classes, log)]
 
     def predict_set(
         self, X: Any, coverage: float = 0.9, *, allow_empty: bool = False

@@ -31,6 +31,7 @@ from hybridflow.estimators.columns import (
     on_circles,
     read_columns,
 )
+from hybridflow.estimators.crew import Common, Share, fit_members
 from hybridflow.estimators.exposure import check_exposure, with_exposure
 from hybridflow.estimators.matching import (
     as_numbers,
@@ -38,12 +39,12 @@ from hybridflow.estimators.matching import (
     check_unseen,
     match_columns,
 )
-from hybridflow.estimators.members import fit_member
 from hybridflow.estimators.parameters import (
     check_choice,
     check_count,
     check_device,
     check_dtype,
+    check_jobs,
     check_likelihood_weight,
     check_members,
     check_seed,
@@ -51,11 +52,21 @@ from hybridflow.estimators.parameters import (
 )
 from hybridflow.estimators.quality import QUALITIES, Quality
 from hybridflow.estimators.splits import Roles, assign_roles
+from hybridflow.estimators.streaming import (
+    Given,
+    ReadTargets,
+    Source,
+    Stream,
+    check_share,
+    class_factors_of,
+    given,
+)
 from hybridflow.estimators.weights import count_rows
 from hybridflow.exactness import AUDITED, audit_models
 from hybridflow.likelihoods.base import TargetBatch, refuse_censored
 from hybridflow.model import HybridModel
 from hybridflow.registry import Kind, Registry, default_registry
+from hybridflow.schedule import Schedule
 from hybridflow.schema import Schema
 from hybridflow.specs import Categorical, Target
 from hybridflow.table import (
@@ -81,7 +92,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     flow: str | Config
     base: str | Config
-    likelihood_weight: float
+    likelihood_weight: float | Schedule
     columns: Mapping[str | int, Declared] | None
     missing: str
     unknown: str
@@ -91,6 +102,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     quality: str
     time_limit: float | None
     members: int | None
+    n_jobs: int | None
     device: str
     dtype: str
     random_state: Any
@@ -145,6 +157,9 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             if not isinstance(config, TrainingConfig):
                 raise ConfigError(f"training: expected a TrainingConfig, got {value!r}")
             return config
+        if name == "likelihood_weight" and hasattr(self, name):
+            weight = check_likelihood_weight(value)
+            return weight if isinstance(weight, Schedule) else Schedule.constant(weight)
         if name not in _COMPONENTS:
             raise ConfigError(f"{name} has no parameters of its own")
         return self._registry().resolve(name, value)[1]
@@ -180,6 +195,10 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         finally:
             with _FITTING_LOCK:
                 _FITTING.discard(id(self))
+
+    def _given(self, X: Any, y: Any, sample_weight: Any, *, classes: bool = False) -> Given:
+        """Return what `fit` was given, of a larger file a sample."""
+        return given(X, y, sample_weight, lambda: check_seed(self.random_state), classes=classes)
 
     def _read_training_table(self, X: Any) -> Table:
         """Read X, setting the names and the number of features."""
@@ -225,12 +244,21 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         weight: NDArray[np.float64],
         task_weight: NDArray[np.float64],
         codes: NDArray[np.int64] | None,
+        source: Source | None = None,
+        read_targets: ReadTargets | None = None,
     ) -> None:
-        """Audit the table and fit the members."""
+        """Audit the table and fit the members.
+
+        Of a file (`source`) the table is a sample: batches come from all of it.
+        """
         registry = self._registry()
+        if source is not None:
+            check_share(self.validation, "validation")
+            check_share(self.calibration, "calibration")
         training = self._config("training")
         assert isinstance(training, TrainingConfig)
         device, time_limit = check_device(self.device), check_time(self.time_limit)
+        n_jobs = check_jobs(self.n_jobs)
         members = check_members(self._quality().members if self.members is None else self.members)
         rng = check_seed(self.random_state)
 
@@ -241,7 +269,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         used = np.flatnonzero(weight > 0)
         factors = np.divide(task_weight, weight, out=np.zeros_like(weight), where=weight > 0)
-        weight = count_rows(weight)
+        raw, weight = weight, count_rows(weight)
         task_weight = weight * factors
         levels = [j for j, support in declared.items() if isinstance(support, Categorical)]
         audited = declare(audit(table, used, names, declared=levels), values[used], declared)
@@ -266,7 +294,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             targets = replace(targets, offset=schema.layout.offset(x))
             _check_targets(blueprint, registry, targets)
         distinct = count_distinct(table, used)
-        small = distinct <= SMALL
+        small = distinct <= SMALL and source is None  # a larger file is never trained on whole
         roles = assign_roles(
             self.validation,
             self.calibration,
@@ -279,42 +307,56 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         )
         learned = np.setdiff1d(used, roles.calibration) if roles.shared else used
         rows = Rows(
-            x.to(device),
-            None if targets is None else targets.to(device),
-            torch.as_tensor(weight).to(device),
-            torch.as_tensor(task_weight).to(device),
-        )
+            x,
+            targets,
+            torch.as_tensor(weight),
+            torch.as_tensor(task_weight),
+        ).to(device)
         dtype = check_dtype(self.dtype, small=small)
-        weight_of_density = self._likelihood_weight()
-        models, histories, interrupted = [], [], False
-        clock = Clock(time_limit)
+        stream = None
+        if source is not None:
+            stream = Stream(
+                source,
+                schema,
+                declared,
+                self.missing == "error",
+                read_targets,
+                None if codes is None else class_factors_of(codes, factors),
+                scale=float(weight[used[0]] / raw[used[0]]),
+            )
+        shares = []
         for member, positions in enumerate(roles.held):
             plan = blueprint.of(member)
-            model, state = fit_member(
-                plan,
-                registry,
-                rows,
-                torch.as_tensor(np.setdiff1d(learned, positions)),
-                torch.as_tensor(positions),
-                self._training_for(plan),
-                likelihood_weight=weight_of_density,
-                seed=int(rng.randint(np.iinfo(np.int32).max)),
-                dtype=dtype,
-                callbacks=self.callbacks,
-                keyed=small,
-                seconds=clock.share(members - member),
+            shares.append(
+                Share(
+                    plan,
+                    torch.as_tensor(np.setdiff1d(learned, positions)),
+                    torch.as_tensor(positions),
+                    self._training_for(plan),
+                    seed=int(rng.randint(np.iinfo(np.int32).max)),
+                    unseen=(
+                        None
+                        if source is None
+                        else source.positions[np.union1d(positions, roles.calibration)]
+                    ),
+                )
             )
-            models.append(model)
-            histories.append(state.history)
-            interrupted |= state.interrupted
-            if interrupted:
-                break
+        crew = fit_members(
+            shares,
+            Common(rows, self._likelihood_weight(), dtype, keyed=small, stream=stream),
+            registry,
+            callbacks=self.callbacks,
+            clock=Clock(time_limit),
+            n_jobs=n_jobs,
+        )
+        models = crew.models
         some = used[np.linspace(0, len(used) - 1, min(len(used), AUDITED)).astype(np.intp)]
         spec, _ = registry.resolve("flow", blueprint.flow)
         found = audit_models(models, rows.x[torch.as_tensor(some).to(device)], spec)
         # Only now: a fit that fails leaves an earlier one as it was.
         self.schema_, self.blueprint_ = schema, blueprint
-        self.models_, self.histories_, self.interrupted_ = models, histories, interrupted
+        self.models_, self.histories_ = models, crew.histories
+        self.interrupted_ = crew.interrupted
         self.audit_ = found
         self._n_features_out = len(schema.numbers)
         self._after_fit(rows, roles)
@@ -334,7 +376,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _after_fit(self, rows: Rows, roles: Roles) -> None:
         """Set what an estimator derives from its fitted members and the rows by their roles."""
 
-    def _likelihood_weight(self) -> float:
+    def _likelihood_weight(self) -> float | Schedule:
         return check_likelihood_weight(self.likelihood_weight)
 
     # -- answers ---------------------------------------------------------
@@ -467,7 +509,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 model.sample(int(count), generator=generator).cpu()
                 for model, count in zip(self.models_, counts, strict=True)
             ]
-        x = torch.cat(parts)
+        x = torch.as_tensor(self.schema_.within_seen(torch.cat(parts).numpy()))
         return x[torch.as_tensor(rng.permutation(n_samples))], rng
 
     def audit(self, X: Any) -> Audit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +28,7 @@ from hybridflow.estimators.indicators import (
 from hybridflow.estimators.outcomes import batch_of_outcomes, log_probability, read_one
 from hybridflow.estimators.parameters import check_seed
 from hybridflow.estimators.sampling import sample_given
+from hybridflow.estimators.streaming import Given
 from hybridflow.estimators.targets import (
     batch_of_labels,
     classification_target,
@@ -36,7 +38,9 @@ from hybridflow.estimators.targets import (
 )
 from hybridflow.estimators.weights import class_factors, read_weights
 from hybridflow.laws import CategoricalLaw, JointLaw, mixed
+from hybridflow.likelihoods.base import TargetBatch
 from hybridflow.registry import Registry
+from hybridflow.schedule import Schedule
 from hybridflow.table import Table
 from hybridflow.training import TrainingConfig
 
@@ -70,8 +74,9 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
     unknown : {"other", "error"}, default="other"
         ``"other"``: a level never seen counts as one unseen level, with a
         warning. ``"error"`` refuses rows with such a level.
-    likelihood_weight : float, default=0.3
-        λ per dimension: 0 is discriminative, D the joint likelihood.
+    likelihood_weight : float or Schedule, default=0.3
+        λ per dimension: 0 is discriminative, D the joint likelihood. A `Schedule` moves it
+        in the course of training.
     training : TrainingConfig, optional
     validation : float, splitter, array of int or None, default=0.15
         Rows held out for early stopping: a share of every class, the first
@@ -90,6 +95,11 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
     members : int, optional
         Models with different held-out rows, mixed uniformly; by `quality` if
         not given.
+    n_jobs : int, optional
+        Members to fit at a time, each in a process of its own with one thread; -1 for
+        as many as there are cores, None for one, or what `joblib.parallel_config` says.
+        The model is the same. Callbacks see one member after the other, and so
+        need one process.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class in the task term.
     unlabeled : object, default=None
@@ -147,13 +157,14 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         columns: Mapping[str | int, Declared] | None = None,
         missing: str = "auto",
         unknown: str = "other",
-        likelihood_weight: float = 0.3,
+        likelihood_weight: float | Schedule = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
         calibration: Any = "auto",
         quality: str = "default",
         time_limit: float | None = None,
         members: int | None = None,
+        n_jobs: int | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         unlabeled: Any = None,
         device: str = "cpu",
@@ -175,6 +186,7 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         self.quality = quality
         self.time_limit = time_limit
         self.members = members
+        self.n_jobs = n_jobs
         self.class_weight = class_weight
         self.unlabeled = unlabeled
         self.device = device
@@ -183,12 +195,23 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         self.callbacks = callbacks
         self.registry = registry
 
-    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        try:
+            several = "multi-label" in self._registry().resolve("head", self.head)[0].tasks
+        except ConfigError:  # a head that does not exist is told in `fit`
+            several = False
+        tags.classifier_tags.multi_label = several
+        tags.target_tags.multi_output = several
+        return tags
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | str | None = None) -> Self:
         """Fit the model.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or ParquetTable
+            Of a `hybridflow.ParquetTable`, other arguments are names of its columns.
         y : array-like of shape (n,) or (n, k)
             Labels; rows where it is None or NaN train the density alone. With
             ``head="multi-label"``, a column of 0 and 1 for each of k labels.
@@ -209,12 +232,14 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
+            data = self._given(X, y, sample_weight, classes=True)
+            X, y = data.X, data.y
             table = self._read_training_table(X)
             if is_table(y):
-                return self._fit_several(X, y, table, sample_weight)
+                return self._fit_several(data, table)
             labels = read_labels(y, len(table), self.unlabeled, type(self).__name__)
             warn_if_reordered(X, y)
-            weight = read_weights(sample_weight, len(table))
+            weight = read_weights(data.sample_weight, len(table))
             present = np.bincount(labels.codes, weight * labels.labelled, len(labels.classes)) > 0
             if present.sum() < 2:
                 raise InputError(
@@ -233,17 +258,19 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
                 weight=weight,
                 task_weight=weight * class_factors(self.class_weight, labels, weight),
                 codes=np.where(labels.labelled, labels.codes, -1),
+                source=data.source,
+                read_targets=partial(
+                    _targets,
+                    unlabeled=self.unlabeled,
+                    name=type(self).__name__,
+                    classes=labels.classes.tolist(),
+                ),
             )
         return self
 
-    def _fit_several(
-        self,
-        X: Any,
-        y: Any,
-        table: Table,
-        sample_weight: ArrayLike | None,
-    ) -> Self:
+    def _fit_several(self, data: Given, table: Table) -> Self:
         """Fit on several labels per row."""
+        X, y = data.X, data.y
         indicators = read_indicators(y, len(table), self.class_weight, type(self).__name__)
         spec, _ = self._registry().resolve("head", self.head)
         if "multi-label" not in spec.tasks:
@@ -252,7 +279,7 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
                 f"row, and head {spec.name!r} knows one: use head='multi-label'"
             )
         warn_if_reordered(X, y)
-        weight = read_weights(sample_weight, len(table))
+        weight = read_weights(data.sample_weight, len(table))
         if not (indicators.labelled & (weight > 0)).any():
             raise InputError("no labelled row has a positive sample_weight")
         self.classes_ = np.arange(len(indicators.names))
@@ -266,6 +293,10 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
             weight=weight,
             task_weight=weight,
             codes=None,
+            source=data.source,
+            read_targets=partial(
+                _indicators, class_weight=self.class_weight, name=type(self).__name__
+            ),
         )
         return self
 
@@ -409,3 +440,20 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
             )
             draws = np.tile(given, (n_samples, 1))
         return self.schema_.frame(self.schema_.expand(x.numpy())), draws.astype(np.int64)
+
+
+def _targets(y: Any, n: int, *, unlabeled: Any, name: str, classes: list[Any]) -> TargetBatch:
+    """Read labels of a part of a file, which may be none but those known."""
+    labels = read_labels(y, n, unlabeled, name)
+    new = [label for label in labels.classes.tolist() if label not in classes]
+    if new:
+        raise InputError(
+            f"y holds {new[0]!r}, which neither the sample of the file nor the first thousand "
+            "labels held; labels are few: for numbers use HybridRegressor"
+        )
+    return batch_of_labels(labels)
+
+
+def _indicators(y: Any, n: int, *, class_weight: Any, name: str) -> TargetBatch:
+    """Read several labels per row of a part of a file."""
+    return batch_of_outcomes(read_indicators(y, n, class_weight, name))

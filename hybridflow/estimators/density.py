@@ -59,6 +59,11 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
     members : int, optional
         Models with different held-out rows, mixed uniformly; by `quality` if
         not given.
+    n_jobs : int, optional
+        Members to fit at a time, each in a process of its own with one thread; -1 for
+        as many as there are cores, None for one, or what `joblib.parallel_config` says.
+        The model is the same. Callbacks see one member after the other, and so
+        need one process.
     device : str, default="cpu"
         ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -111,6 +116,7 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
         quality: str = "default",
         time_limit: float | None = None,
         members: int | None = None,
+        n_jobs: int | None = None,
         device: str = "cpu",
         dtype: str = "auto",
         random_state: Any = None,
@@ -128,6 +134,7 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
         self.quality = quality
         self.time_limit = time_limit
         self.members = members
+        self.n_jobs = n_jobs
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -137,12 +144,13 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
     def _likelihood_weight(self) -> float:
         return 1.0
 
-    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | str | None = None) -> Self:
         """Fit the density.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or ParquetTable
+            Of a `hybridflow.ParquetTable`, other arguments are names of its columns.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), optional
@@ -161,10 +169,11 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
-            table = self._read_training_table(X)
-            weight = read_weights(sample_weight, len(table))
+            data = self._given(X, None, sample_weight)
+            table = self._read_training_table(data.X)
+            weight = read_weights(data.sample_weight, len(table))
             self._fit(
-                X,
+                data.X,
                 table,
                 head=None,
                 target=None,
@@ -172,6 +181,7 @@ class FlowDensity(DensityMixin, NoveltyEstimator):
                 weight=weight,
                 task_weight=weight,
                 codes=None,
+                source=data.source,
             )
         return self
 

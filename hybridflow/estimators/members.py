@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridflow.batches import Rows
@@ -14,8 +17,10 @@ from hybridflow.contract import check_contract
 from hybridflow.errors import TrainingDivergedError
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.finishing import finish_head
+from hybridflow.estimators.streaming import Stream, Windows
 from hybridflow.model import HybridModel
 from hybridflow.registry import Registry
+from hybridflow.schedule import Schedule
 from hybridflow.training import Trainer, TrainingConfig, TrainingState
 
 _ENOUGH = 4096  # rows from which quantiles are good; fewer are repeated with other noise
@@ -31,12 +36,14 @@ def fit_member(
     held_out: Tensor,
     training: TrainingConfig,
     *,
-    likelihood_weight: float,
+    likelihood_weight: float | Schedule,
     seed: int,
     dtype: torch.dtype,
     callbacks: Sequence[Callback],
     keyed: bool,
     seconds: float | None = None,
+    stream: Stream | None = None,
+    unseen: NDArray[np.int64] | None = None,
 ) -> tuple[HybridModel, TrainingState]:
     """Fit one member and return it, ready to answer in float64, with its training state.
 
@@ -49,7 +56,7 @@ def fit_member(
     train, held_out : Tensor of int
         Positions of the rows to train on and to stop early on.
     training : TrainingConfig
-    likelihood_weight : float
+    likelihood_weight : float or Schedule
     seed : int
     dtype : torch.dtype
         Of the networks in training.
@@ -58,6 +65,10 @@ def fit_member(
         See `Trainer`.
     seconds : float, optional
         See `Trainer`.
+    stream : Stream, optional
+        Where batches come from, if `rows` are a sample of a file.
+    unseen : ndarray of int, optional
+        Positions in the file of the rows of the sample that are held out.
     """
     model = blueprint.build(registry, seed).to(rows.x.device)
     mine = rows[train.to(rows.x.device)]
@@ -66,6 +77,9 @@ def fit_member(
     mixes = head is not None and head.requires_base is None
     initialize(model, mine, seed, name, mixes=mixes, blur=training.noise or 0.0)
     model.network_to(dtype)
+    source = None
+    if stream is not None and unseen is not None:
+        source = partial(Windows, stream, unseen, partial(usable, model))
     trainer = Trainer(
         model,
         tame(model, mine),
@@ -76,6 +90,7 @@ def fit_member(
         callbacks=callbacks,
         keyed=keyed,
         seconds=seconds,
+        source=source,
     )
     try:
         state = trainer.run()
@@ -86,6 +101,13 @@ def fit_member(
     model.network_to(torch.float64)
     finish_head(model, tame(model, mine))
     return model.requires_grad_(False), state
+
+
+def usable(model: HybridModel, rows: Rows) -> Rows:
+    """Return rows of a file as a model in training takes them."""
+    if model.head is not None and rows.targets is not None:
+        model.head.check(rows.targets)
+    return tame(model, rows.to(model.step.device))
 
 
 @torch.no_grad()

@@ -220,6 +220,7 @@ class RejectingEstimator(NoveltyEstimator):
 
     def _after_fit(self, rows: Rows, roles: Roles) -> None:
         super()._after_fit(rows, roles)
+        self._calibrate(rows, roles)
         novelty = self._novelty()
         if novelty.source == "calibration":
             some = rows[torch.as_tensor(roles.calibration).to(rows.x.device)]
@@ -233,6 +234,10 @@ class RejectingEstimator(NoveltyEstimator):
             score = self._rejection_by(member, some.x)
             folds.append(fold_of(member, -score, _weights(some)))
         self.rejection_ = tuple(folds)
+
+    @abstractmethod
+    def _calibrate(self, rows: Rows, roles: Roles) -> None:
+        """Set what makes predictions calibrated, by which rejection is judged."""
 
     def _log_novelty(self, x: torch.Tensor) -> Floats:
         return self._in_parts(x, self._novelty().log_evidence)
@@ -251,9 +256,13 @@ class RejectingEstimator(NoveltyEstimator):
     def _rejection(self, laws: Sequence[Law], log_novelty: Floats) -> Floats:
         target = self.blueprint_.target
         assert target is not None
-        usual, novel = _losses(laws, target.scale)
+        usual, novel = _losses(self._calibrated(laws), target.scale)
         share = novelty_share(log_novelty)
         return (1 - share) * usual + share * novel
+
+    def _calibrated(self, laws: Sequence[Law]) -> Sequence[Law]:
+        """Return the laws whose mixture is what is predicted."""
+        return laws
 
     def rejection_score(self, X: Any) -> NDArray[np.float64]:
         r"""Return how much each prediction is to be doubted: higher is more.

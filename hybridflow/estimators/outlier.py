@@ -90,6 +90,11 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         Seconds that training may take, all members together. Each then takes as
         many steps as there is time for, so results depend on the machine.
     members : int, default=3
+    n_jobs : int, optional
+        Members to fit at a time, each in a process of its own with one thread; -1 for
+        as many as there are cores, None for one, or what `joblib.parallel_config` says.
+        The model is the same. Callbacks see one member after the other, and so
+        need one process.
     device : str, default="cpu"
         ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -155,6 +160,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         quality: str = "default",
         time_limit: float | None = None,
         members: int = 3,
+        n_jobs: int | None = None,
         device: str = "cpu",
         dtype: str = "auto",
         random_state: Any = None,
@@ -173,6 +179,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         self.quality = quality
         self.time_limit = time_limit
         self.members = members
+        self.n_jobs = n_jobs
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -182,12 +189,13 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
     def _likelihood_weight(self) -> float:
         return 1.0
 
-    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | str | None = None) -> Self:
         """Fit the density and the threshold.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or ParquetTable
+            Of a `hybridflow.ParquetTable`, other arguments are names of its columns.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), optional
@@ -211,10 +219,11 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
         ):
             raise ConfigError(f"contamination must be 'auto' or lie in (0, 0.5], got {share!r}")
         with self._alone():
-            table = self._read_training_table(X)
-            weight = read_weights(sample_weight, len(table))
+            data = self._given(X, None, sample_weight)
+            table = self._read_training_table(data.X)
+            weight = read_weights(data.sample_weight, len(table))
             self._fit(
-                X,
+                data.X,
                 table,
                 head=None,
                 target=None,
@@ -222,6 +231,7 @@ class FlowOutlierDetector(OutlierMixin, NoveltyEstimator):
                 weight=weight,
                 task_weight=weight,
                 codes=None,
+                source=data.source,
             )
         return self
 

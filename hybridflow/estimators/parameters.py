@@ -10,16 +10,19 @@ import torch
 from sklearn.utils import check_random_state
 
 from hybridflow.errors import ConfigError
+from hybridflow.schedule import Schedule
 
 
-def check_likelihood_weight(value: Any) -> float:
-    """Return λ, a finite number of at least 0."""
+def check_likelihood_weight(value: Any) -> float | Schedule:
+    """Return λ, a finite number of at least 0 or a schedule of such."""
+    if isinstance(value, Schedule):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         value = math.nan
     if not 0 <= value < math.inf:
         raise ConfigError(
             "likelihood_weight must be a finite number >= 0 (0 is discriminative, the number of "
-            f"columns the joint likelihood), got {value!r}"
+            f"columns the joint likelihood) or a Schedule, got {value!r}"
         )
     return float(value)
 
@@ -44,6 +47,18 @@ def check_members(value: Any) -> int:
     """Return the number of members, from 1 to 100."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= 100:
         raise ConfigError(f"members must be a whole number from 1 to 100, got {value!r}")
+    return int(value)
+
+
+def check_jobs(value: Any) -> int | None:
+    """Return how many processes may work, a whole number other than 0 or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value == 0:
+        raise ConfigError(
+            f"n_jobs must be a whole number, -1 for as many as there are cores, or None, got "
+            f"{value!r}"
+        )
     return int(value)
 
 

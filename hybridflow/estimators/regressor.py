@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +27,10 @@ from hybridflow.estimators.sampling import sample_given
 from hybridflow.estimators.targets import warn_if_reordered
 from hybridflow.estimators.weights import read_weights
 from hybridflow.laws import Law, mixed
+from hybridflow.likelihoods.base import TargetBatch
+from hybridflow.metrics import concordance_index
 from hybridflow.registry import Registry
+from hybridflow.schedule import Schedule
 from hybridflow.training import TrainingConfig
 
 
@@ -62,8 +66,9 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
     unknown : {"other", "error"}, default="other"
         ``"other"``: a level never seen counts as one unseen level, with a
         warning. ``"error"`` refuses rows with such a level.
-    likelihood_weight : float, default=0.3
-        λ per dimension: 0 is discriminative, D the joint likelihood.
+    likelihood_weight : float or Schedule, default=0.3
+        λ per dimension: 0 is discriminative, D the joint likelihood. A `Schedule` moves it
+        in the course of training.
     training : TrainingConfig, optional
     validation : float, splitter, array of int or None, default=0.15
         Rows held out for early stopping: a share, the first split of a
@@ -82,6 +87,11 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
     members : int, optional
         Models with different held-out rows, mixed uniformly; by `quality` if
         not given.
+    n_jobs : int, optional
+        Members to fit at a time, each in a process of its own with one thread; -1 for
+        as many as there are cores, None for one, or what `joblib.parallel_config` says.
+        The model is the same. Callbacks see one member after the other, and so
+        need one process.
     device : str, default="cpu"
         ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -133,13 +143,14 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         columns: Mapping[str | int, Declared] | None = None,
         missing: str = "auto",
         unknown: str = "other",
-        likelihood_weight: float = 0.3,
+        likelihood_weight: float | Schedule = 0.3,
         training: TrainingConfig | None = None,
         validation: Any = 0.15,
         calibration: Any = "auto",
         quality: str = "default",
         time_limit: float | None = None,
         members: int | None = None,
+        n_jobs: int | None = None,
         device: str = "cpu",
         dtype: str = "auto",
         random_state: Any = None,
@@ -159,18 +170,25 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         self.quality = quality
         self.time_limit = time_limit
         self.members = members
+        self.n_jobs = n_jobs
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
         self.callbacks = callbacks
         self.registry = registry
 
-    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | str | None = None) -> Self:
         """Fit the model.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or ParquetTable
+            Of a `hybridflow.ParquetTable`, other arguments are names of its columns.
         y : array-like of shape (n,) or (n, k), frame, or structured array
             Numbers, of one output or several; rows where none is known train
             the density alone. A boolean and a numeric column are an event and
@@ -193,10 +211,12 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
             If training met non-finite values again and again.
         """
         with self._alone():
+            data = self._given(X, y, sample_weight)
+            X, y = data.X, data.y
             table = self._read_training_table(X)
             outcomes = read_outcomes(y, len(table), type(self).__name__)
             warn_if_reordered(X, y)
-            weight = read_weights(sample_weight, len(table))
+            weight = read_weights(data.sample_weight, len(table))
             target = outcome_target(outcomes, weight)
             self.n_labeled_ = int(outcomes.labelled.sum())
             self._fit(
@@ -208,6 +228,8 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
                 weight=weight,
                 task_weight=weight,
                 codes=None,
+                source=data.source,
+                read_targets=partial(_targets, name=type(self).__name__),
             )
         return self
 
@@ -240,6 +262,36 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
 
     def _law(self, x: torch.Tensor) -> Law:
         return mixed(self._laws(x))
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return how good `predict` is: R² or, for a censored y, the concordance index.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : array-like of shape (n,) or (n, k), frame, or structured array
+            As in `fit`. Of a censored y only the order of rows is known: the share of
+            pairs that are predicted in the right order says how well it is met, see
+            `hybridflow.metrics.concordance_index`. 0.5 is chance there, 0 for R².
+        sample_weight : array-like of shape (n,), optional
+
+        Returns
+        -------
+        float
+            At most 1, which is perfect.
+        """
+        predicted = self.predict(X)
+        outcomes = read_outcomes(y, len(predicted), type(self).__name__)
+        if outcomes.lower is None or outcomes.upper is None:
+            return float(super().score(X, y, sample_weight))
+        known = outcomes.labelled
+        weight = read_weights(sample_weight, len(known))[known]
+        return concordance_index(
+            outcomes.lower[known, 0],
+            outcomes.upper[known, 0],
+            predicted[known],
+            sample_weight=weight,
+        )
 
     def score_joint(self, X: Any, y: Any) -> NDArray[np.float64]:
         """Return log p(x, y) = log p(x) + log p(y | x) of each row, shape (n,), in nats.
@@ -291,3 +343,8 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
             )
             numbers = np.tile(given, (n_samples, 1)) if k > 1 else np.full(n_samples, given[0])
         return self.schema_.frame(self.schema_.expand(x.numpy())), numbers
+
+
+def _targets(y: Any, n: int, *, name: str) -> TargetBatch:
+    """Read the outcomes of a part of a file."""
+    return batch_of_outcomes(read_outcomes(y, n, name))

@@ -21,6 +21,7 @@ from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.novelty import NoveltyEstimator, RejectingEstimator
 from hybridflow.novelty import Novelty
 from hybridflow.registry import Kind, Registry, default_registry
+from hybridflow.schedule import Schedule
 from hybridflow.schema import Schema
 from hybridflow.specs import Target
 from hybridflow.training import Record, TrainingConfig
@@ -190,6 +191,8 @@ def _restored(params: dict[str, Any], registry: Registry) -> dict[str, Any]:
             restored[name] = spec.config.from_json(value["config"])
         elif name == "training":
             restored[name] = TrainingConfig.from_json(value["config"])
+        elif name == "likelihood_weight":
+            restored[name] = Schedule.from_json(value["config"])
         elif name == "class_weight":
             restored[name] = dict(value["pairs"])
         elif name == "columns":

@@ -8,6 +8,7 @@ from hybridflow.metrics.calibration import (
     expected_calibration_error,
     top_label,
 )
+from hybridflow.metrics.concordance import concordance_index
 from hybridflow.metrics.coverage import coverage_band
 from hybridflow.metrics.predictive import (
     negative_log_likelihood,
@@ -20,6 +21,7 @@ __all__ = [
     "CalibrationBins",
     "area_under_risk_coverage",
     "calibration_bins",
+    "concordance_index",
     "coverage_band",
     "expected_calibration_error",
     "negative_log_likelihood",
