@@ -27,6 +27,7 @@ _HOME = {
     "FlowOutlierDetector": "hybridflow.estimators",
     "TrainingConfig": "hybridflow.training",
     "load": "hybridflow.bundle",
+    "tune": "hybridflow.tuning",
 }
 
 __all__ = ["__version__", *_HOME]

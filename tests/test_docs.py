@@ -37,7 +37,8 @@ ERRORS = [
     if isinstance(item, type) and item.__module__ == errors.__name__
 ]
 COMMANDS = [
-    *[(verb,) for verb in ("fit", "predict", "score", "sample", "inspect", "verify")],
+    *[(verb,) for verb in ("fit", "predict", "score", "sample", "inspect", "verify", "tune")],
+    ("export", "onnx"),
     ("plugins", "list"),
     ("plugins", "show"),
 ]
