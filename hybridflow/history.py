@@ -41,8 +41,10 @@ class TrainingConfig(Config):
     settled : float, default=30
         Rows per column from which the flow learns at the full rate. In a
         hybrid of n rows (by weight) and D columns with fewer, its learning rate
-        and the gradient of the task with respect to it are scaled by
-        (n / D / settled)³, the learning rate by no less than 0.01.
+        is scaled by (n / D / settled)³, by no less than 0.01. With m labelled
+        rows, the gradient of the task with respect to it is scaled by
+        (m / D / settled)³, and what the hidden layers of the head add by
+        (m / D / settled / 2)², 1 at most.
     clip : float, default=1.0
         Largest norm of the gradient.
     noise : float, optional

@@ -24,7 +24,7 @@ from hybridflow.callbacks import Callback
 from hybridflow.errors import ConfigError, InterruptedFitWarning, TrainingDivergedError
 from hybridflow.guards import stop_on_interrupt
 from hybridflow.history import History, Record, TrainingConfig, TrainingState
-from hybridflow.likelihoods.basis import Dropout
+from hybridflow.likelihoods.basis import Dropout, HiddenBasis
 from hybridflow.model import HybridModel
 from hybridflow.transforms.base import Transform
 from hybridflow.transforms.compose import Compose, Memory
@@ -132,10 +132,16 @@ class Trainer:
         self.config = config
         self.density_scale = likelihood_weight / max(1, model.event.features)
         # A small table has fewer rows than the flow has parameters. There the flow learns
-        # slowly and the task pulls it weakly, and the head learns on a flow that is nearly still.
-        per_column = float(rows.weight.sum()) / max(1, model.event.features)
-        self.pull = min(1.0, (per_column / config.settled) ** 3)
-        self.share = max(_LEAST_SHARE, self.pull) if model.head is not None else 1.0
+        # slowly. What few labels say reaches the flow weakly, and the hidden layers of the head.
+        features = max(1, model.event.features)
+        settled = float(rows.weight.sum()) / features / config.settled
+        self.share = 1.0 if model.head is None else min(1.0, max(_LEAST_SHARE, settled**3))
+        weight = rows.weight if rows.targets is None else rows.weight[rows.targets.labelled]
+        labelled = float(weight.sum()) / features / config.settled
+        self.pull = min(1.0, labelled**3)
+        for module in model.modules():
+            if isinstance(module, HiddenBasis):
+                module.gain.fill_(min(1.0, (labelled / 2) ** 2))
         self.callbacks = callbacks
         batch_size = min(config.batch_size, max(_LEAST_BATCH, len(rows) // _LEAST_BATCHES))
         if keyed:  # what is left out would differ between a row and its repetition

@@ -359,7 +359,9 @@ def test_the_temperature_is_that_of_the_least_log_loss(true: float) -> None:
 
     def loss(log_t: float) -> float:
         logits = log / np.exp(log_t)
-        picked = logits[np.arange(600), code] - logsumexp(logits, axis=1)
+        scores = logits - logsumexp(logits, axis=1)[:, None]
+        doubt = 1 / (weight.sum() + 2)  # shared by the four other classes
+        picked = (1 - 1.25 * doubt) * scores[np.arange(600), code] + doubt / 4 * scores.sum(1)
         return -float(np.average(picked, weights=weight))
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9})
@@ -389,13 +391,22 @@ def test_whole_weights_are_repetitions_for_the_temperature() -> None:
 
 
 def test_the_temperature_is_bounded() -> None:
-    rows = np.tile([[0.6, 0.4], [0.4, 0.6]], (25, 1))
-    code = np.tile([0, 1], 25)
-    assert fit_temperature(np.log(rows), code, np.ones(50)) == pytest.approx(0.05)
+    rows = np.tile([[0.6, 0.4], [0.4, 0.6]], (5000, 1))
+    code = np.tile([0, 1], 5000)
+    assert fit_temperature(np.log(rows), code, np.ones(10_000)) == pytest.approx(0.05)
     log = np.log(np.tile([0.6, 0.4], (50, 1)))
     # Of one class nothing is known: it could only lose by bolder probabilities.
     assert fit_temperature(log, np.zeros(50, dtype=int), np.ones(50)) == 1
     assert fit_temperature(log, np.ones(50, dtype=int), np.ones(50)) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("pairs", [5, 25, 500])
+def test_right_rows_alone_do_not_prove_that_none_is_ever_wrong(pairs: int) -> None:
+    """Platt's target: the winning class of n right rows has probability 1 - 1 / (n + 2)."""
+    rows = np.tile([[0.6, 0.4], [0.4, 0.6]], (pairs, 1))
+    code, n = np.tile([0, 1], pairs), 2 * pairs
+    expected = math.log(0.6 / 0.4) / math.log(n + 1)
+    assert fit_temperature(np.log(rows), code, np.ones(n)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_probability_of_nothing_does_not_break_the_temperature() -> None:
@@ -415,3 +426,10 @@ def test_tempered_probabilities_sum_to_one_and_keep_their_order() -> None:
         found = tempered(log, temperature)
         np.testing.assert_allclose(np.exp(found).sum(1), 1, rtol=1e-12)
         np.testing.assert_array_equal(found.argsort(1), log.argsort(1))
+
+
+def test_a_few_rows_that_are_all_right_do_not_make_it_certain() -> None:
+    code = np.arange(12) % 2
+    log = np.log(np.where(code[:, None] == np.arange(2), 0.8, 0.2))
+    sure = np.exp(tempered(log, fit_temperature(log, code, np.ones(12))))[np.arange(12), code]
+    np.testing.assert_allclose(sure, 13 / 14)

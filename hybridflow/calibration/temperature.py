@@ -48,6 +48,9 @@ def fit_temperature(log_probabilities: Floats, codes: ArrayLike, weight: ArrayLi
     error :math:`|1/T - 1| \sqrt{I / n}`, so that their ratio is half of a
     standard normal.
 
+    Of n rows, 1 / (n + 2) counts for the other classes: a few rows that are
+    all right do not prove that no row is ever wrong.
+
     Parameters
     ----------
     log_probabilities : ndarray of shape (n, k)
@@ -66,13 +69,16 @@ def fit_temperature(log_probabilities: Floats, codes: ArrayLike, weight: ArrayLi
     ----------
     Guo, Pleiss, Sun, Weinberger: "On Calibration of Modern Neural Networks", 2017.
 
+    Platt: "Probabilistic Outputs for Support Vector Machines and Comparisons to
+    Regularized Likelihood Methods", 1999 (the share of the other classes).
+
     Examples
     --------
     >>> import numpy as np
     >>> from hybridflow.calibration import fit_temperature
     >>> bold = np.log(np.tile([0.99, 0.01], (100, 1)))
     >>> round(fit_temperature(bold, np.repeat([0, 1], [80, 20]), np.ones(100)), 2)
-    3.31
+    3.4
     """
     weights = np.asarray(weight, dtype=np.float64)
     used = weights > 0
@@ -81,8 +87,11 @@ def fit_temperature(log_probabilities: Floats, codes: ArrayLike, weight: ArrayLi
     chosen, weights = np.asarray(codes)[used], weights[used]
     if len(chosen) < 2:
         return 1.0
-    rows = np.arange(len(chosen))
-    truth = logs[rows, chosen]
+    total = weights.sum()
+    doubt = 1 / (total + 2)
+    target = np.full_like(logs, doubt / max(1, logs.shape[1] - 1))
+    target[np.arange(len(chosen)), chosen] = 1 - doubt
+    truth = (target * logs).sum(1)
 
     def slope(inverse: float) -> float:
         """Return the derivative of the summed log-loss, which is convex in 1 / T."""
@@ -97,10 +106,7 @@ def fit_temperature(log_probabilities: Floats, codes: ArrayLike, weight: ArrayLi
         inverse = 1 / _MOST
     else:
         inverse = float(brentq(slope, 1 / _MOST, boldest, xtol=1e-10))
-    gain = (
-        log_softmax(inverse * logs, axis=1)[rows, chosen] - log_softmax(logs, axis=1)[rows, chosen]
-    )
-    total = weights.sum()
+    gain = (target * (log_softmax(inverse * logs, axis=1) - log_softmax(logs, axis=1))).sum(1)
     mean = weights @ gain / total
     error = math.sqrt(weights @ (gain - mean) ** 2 / total / total)
     return 1 / inverse if mean > error else 1.0

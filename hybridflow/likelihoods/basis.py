@@ -112,12 +112,14 @@ class Dropout(nn.Module):
 class HiddenBasis(Basis):
     r"""Hidden layers, with a linear path beside them.
 
-    .. math:: \phi(z, c) = [z,\; c,\; h_L], \qquad
+    .. math:: \phi(z, c) = [z,\; c,\; g h_L], \qquad
         h_l = \mathrm{SiLU}(W_l h_{l-1} + b_l), \qquad h_0 = [\,10\tanh(z/10),\, c\,]
 
     An invertible map with a linear model on top cannot tell concentric rings
     apart, nor bend along a single feature; this can. What the hidden layers
-    see of z is bounded, so that far away rows meet the linear path alone.
+    see of z is bounded, so that far away rows meet the linear path alone. The
+    gain g is 1, and less where training rows are few: a step of the optimiser
+    then moves the hidden path by less, and the linear path comes first.
 
     Parameters
     ----------
@@ -137,10 +139,13 @@ class HiddenBasis(Basis):
     torch.Size([5, 10])
     """
 
+    gain: Tensor
+
     def __init__(
         self, event: Event, units: int = 128, layers: int = 1, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        self.register_buffer("gain", torch.ones(()))
         self.linear = LinearBasis(event)
         inputs = self.linear.features
         widths = [inputs, *[units] * layers] if inputs else []
@@ -149,11 +154,11 @@ class HiddenBasis(Basis):
         self.features = inputs + (units if inputs else 0)
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return ``[z, c, h_L]``."""
+        """Return ``[z, c, g h_L]``."""
         phi: Tensor = self.linear(z, context)
         if not self.hidden:
             return phi
         h: Tensor = self.linear(10 * torch.tanh(z / 10), context)
         for layer, dropout in zip(self.hidden, self.dropouts, strict=True):
             h = dropout(functional.silu(layer(h)))
-        return torch.cat([phi, h], 1)
+        return torch.cat([phi, self.gain * h], 1)

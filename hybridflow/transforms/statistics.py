@@ -17,6 +17,11 @@ from torch import Tensor
 # serve columns in which a tie holds the middle.
 _LEVELS = (0.25, 0.1, 0.05, 0.02, 0.01)
 _WINSOR = 6.0
+# Largest share of the rows that one value counts for in a robust scale.
+_TIE = 0.05
+# Largest part of a central share that one value may hold for the scale to be read off it.
+_TIED = 0.6
+_ROUNDING = 1e-9
 
 
 def drop_unweighted(x: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -48,22 +53,35 @@ class MidDistribution:
     ----------
     x : Tensor of shape (n, d)
         float64, at least one row.
-    weight : Tensor of shape (n,)
+    weight : Tensor of shape (n,) or (n, d)
         Positive.
     """
 
     def __init__(self, x: Tensor, weight: Tensor) -> None:
         self.values, order = torch.sort(x, dim=0)
-        mass = weight[order]
-        after = mass.cumsum(0)
+        self.mass = weight[order] if weight.ndim == 1 else weight.gather(0, order)
+        after = self.mass.cumsum(0)
         first = torch.ones_like(self.values, dtype=torch.bool)
         first[1:] = self.values[1:] != self.values[:-1]
         last = torch.ones_like(first)
         last[:-1] = first[1:]
-        before = torch.where(first, after - mass, 0).cummax(0).values
+        before = torch.where(first, after - self.mass, 0).cummax(0).values
         upto = torch.where(last, after, torch.inf).flip(0).cummin(0).values.flip(0)
-        self.levels = (before + upto) / (2 * after[-1])
+        self.before, self.upto = before / after[-1], upto / after[-1]
+        self.levels = (self.before + self.upto) / 2
         self.distinct = first.sum(0)
+
+    def capped(self, share: float) -> MidDistribution:
+        """Return the distribution in which no value counts for more than a share of the rows."""
+        tie = self.upto - self.before
+        return MidDistribution(self.values, self.mass * (share / tie).clamp(max=1))
+
+    def central(self, share: float) -> tuple[Tensor, Tensor]:
+        """Return the least and the largest value of the central share of the rows, shape (d,)."""
+        level = (1 - share) / 2
+        inside = (self.upto > level + _ROUNDING) & (self.before < 1 - level - _ROUNDING)
+        low = torch.where(inside, self.values, torch.inf).amin(0)
+        return low, torch.where(inside, self.values, -torch.inf).amax(0)
 
     def quantile(self, level: Tensor) -> Tensor:
         """Return the values at some levels, interpolated between distinct ones.
@@ -121,8 +139,11 @@ def robust_unit(distribution: MidDistribution) -> Tensor:
 def winsorize(x: Tensor, distribution: MidDistribution) -> Tensor:
     """Pull values more than six robust standard deviations out back to there.
 
-    The scale is that of the narrowest central share of the column that is not
-    a tie; a column that is nearly one value is left as it is.
+    One value counts for a twentieth of the rows at most in the scale, and the
+    central share it is read off is the narrowest of which no value holds more
+    than three fifths: where most rows share a value, the scale is that of the
+    others, not of the step to the next value. A column that is nearly one value
+    is left as it is.
 
     Parameters
     ----------
@@ -134,13 +155,14 @@ def winsorize(x: Tensor, distribution: MidDistribution) -> Tensor:
     -------
     Tensor of shape (n, d)
     """
-    levels = [0.5, *_LEVELS, *(1 - level for level in _LEVELS)]
-    median, *ends = distribution.quantile(_per_column(levels, distribution.values)).unbind(0)
+    (median,) = distribution.quantile(_per_column([0.5], distribution.values))
+    distribution = distribution.capped(_TIE)
+    tie = (distribution.upto - distribution.before).amax(0)
     spread = torch.full_like(median, torch.inf)
-    half = len(_LEVELS)
-    for k in reversed(range(half)):
-        scale = (ends[half + k] - ends[k]) / (2 * NormalDist().inv_cdf(1 - _LEVELS[k]))
-        spread = torch.where(scale > 0, scale, spread)
+    for level in reversed(_LEVELS):
+        low, high = distribution.central(1 - 2 * level)
+        scale = (high - low) / (2 * NormalDist().inv_cdf(1 - level))
+        spread = torch.where(tie <= _TIED * (1 - 2 * level), scale, spread)
     return torch.minimum(torch.maximum(x, median - _WINSOR * spread), median + _WINSOR * spread)
 
 

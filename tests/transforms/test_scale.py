@@ -236,3 +236,19 @@ def test_whitening_survives_collinear_columns() -> None:
     assert z.isfinite().all()
     assert ladj[0].item() < 3 * 5  # three features, each at most 100 times as dense
     torch.testing.assert_close(transform.inverse(z)[0], x, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.74, 0.85, 0.95, 0.99])
+def test_a_value_that_most_rows_share_leaves_the_others_in_sight(share: float) -> None:
+    random = np.random.default_rng(0)
+    seen = random.uniform(0, 10, 2000).round(2)
+    sight = torch.tensor(np.where(random.random(2000) < share, 10.0, seen))[:, None]
+    z = fitted(Standardize, sight)(sight)[0]
+    assert z.abs().max().item() < 1.5 * (sight - sight.mean()).abs().max() / sight.std()
+
+
+def test_an_absurd_value_does_not_move_a_column_of_two_values() -> None:
+    flags = torch.cat([torch.zeros(120), torch.ones(80)]).double()[:, None]
+    absurd = torch.cat([flags, torch.full((1, 1), 1e12, dtype=torch.float64)])
+    clean, moved = fitted(Standardize, flags)(flags)[0], fitted(Standardize, absurd)(flags)[0]
+    assert (clean - moved).abs().max().item() < 0.5
