@@ -76,6 +76,33 @@ def call_nowhere(callback: Callback) -> None:
 
 
 @contextmanager
+def only_own() -> Iterator[None]:
+    """Have fits call the callbacks of their own estimator alone, until the block ends.
+
+    For fits that are steps of something larger, such as the trials of a search.
+
+    Examples
+    --------
+    >>> from hybridflow.callbacks import Callback, call_everywhere, call_nowhere
+    >>> from hybridflow.callbacks import everywhere, only_own
+    >>> callback = Callback()
+    >>> call_everywhere(callback)
+    >>> with only_own():
+    ...     callback in everywhere()
+    False
+    >>> callback in everywhere()
+    True
+    >>> call_nowhere(callback)
+    """
+    before = _EVERYWHERE.copy()
+    _EVERYWHERE.clear()
+    try:
+        yield
+    finally:
+        _EVERYWHERE.extend(before)
+
+
+@contextmanager
 def around(estimator: Any, callbacks: Sequence[Callback]) -> Iterator[None]:
     """Tell callbacks that the fit of an estimator begins and how it ends."""
     for callback in callbacks:

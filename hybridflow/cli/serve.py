@@ -13,7 +13,7 @@ EPILOG = """Examples:
 
 hybridflow serve houses.hflow --port 8000
 
-curl http://127.0.0.1:8000/invocations -H 'Content-Type: text/csv' --data-binary @new.csv
+curl http://127.0.0.1:8000/invocations -H 'Content-Type: text/csv' -T new.csv -X POST
 
 The interface is described at /docs, and by the page about serving."""
 
@@ -46,14 +46,14 @@ def command(
     from hybridflow.errors import require
     from hybridflow.serving.limits import Limits
 
-    require("fastapi", "mlflow")
-    require("uvicorn", "mlflow")
+    require("fastapi", "serve")
+    require("uvicorn", "serve")
     from hybridflow.serving.server import serve
 
     if not 0 < max_body <= 4096:
         raise typer.BadParameter("expected more than 0, at most 4096", param_hint="--max-body")
-    if timeout <= 0:
-        raise typer.BadParameter("expected more than 0", param_hint="--timeout")
+    if not 0 < timeout <= 3600:
+        raise typer.BadParameter("expected more than 0, at most 3600", param_hint="--timeout")
     limits = Limits(body=round(max_body * 2**20), rows=max_rows, seconds=timeout, extra=extra)
     serve(
         load(model),

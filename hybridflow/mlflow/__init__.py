@@ -4,9 +4,14 @@ Everything here needs the extra ``mlflow``. `save_model`, `log_model` and `load_
 every flavour has, `_load_pyfunc` is what MLflow's servers and Spark load a model with.
 """
 
+import warnings
+
 from hybridflow.errors import require
 
 require("mlflow", "mlflow")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # what MLflow says of type hints of its own
+    require("mlflow.pyfunc.model", "mlflow")
 
 from hybridflow.mlflow.flavour import FLAVOUR, load_model, log_model, save_model  # noqa: E402
 from hybridflow.mlflow.scoring import AnswerModel, _load_pyfunc  # noqa: E402, F401

@@ -7,6 +7,7 @@ import io
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,16 @@ class Run:
     """
 
     def __init__(self, address: str, experiment: str | None, run_id: str | None) -> None:
-        self.client = mlflow.MlflowClient(address)
+        self.address = address
         self.experiment = experiment
         self.run_id = run_id or ""  # until it is opened
         self.own = run_id is None
         self.experiment_id = ""
+
+    @cached_property
+    def client(self) -> mlflow.MlflowClient:
+        """The client, made in the thread: a new database takes seconds."""
+        return mlflow.MlflowClient(self.address)
 
     def open(self, name: str, tags: Mapping[str, str], parent: Run | None = None) -> None:
         """Create the run, inside of another one if there is one."""
@@ -58,18 +64,21 @@ class Run:
             found[MLFLOW_PARENT_RUN_ID] = parent.run_id
         self.run_id = self.client.create_run(self.experiment_id, tags=found).info.run_id
 
-    def find(self, tags: Mapping[str, str]) -> str | None:
-        """Return the oldest run of the experiment with these tags."""
+    def find(self, tags: Mapping[str, str]) -> bool:
+        """Take the oldest run of the experiment with these tags; return False if there is none."""
+        experiment_id = self._experiment_id()
         condition = " and ".join(
             f"tags.`{key}` = '{value.replace(chr(39), '')}'" for key, value in tags.items()
         )
         found = self.client.search_runs(
-            [self._experiment_id()],
+            [experiment_id],
             condition,
             order_by=["attributes.start_time ASC"],
             max_results=1,
         )
-        return str(found[0].info.run_id) if found else None
+        if found:
+            self.run_id, self.experiment_id = str(found[0].info.run_id), experiment_id
+        return bool(found)
 
     def params(self, params: Sequence[Param]) -> None:
         """Log parameters, as many at a time as a request takes."""

@@ -90,7 +90,7 @@ class AnswerModel:
 
 def _mended(frame: Any, name: Any, column: Column) -> Any:
     """Return a frame with the nulls and truth values back that MLflow has made text of."""
-    if name not in frame or frame[name].dtype != object or not column.levels:
+    if name not in frame or frame[name].dtype.kind != "O" or not column.levels:
         return frame
     cells = frame[name].tolist()
     truths = all(isinstance(level, bool) for level in column.levels)
@@ -107,11 +107,13 @@ def _mended(frame: Any, name: Any, column: Column) -> Any:
 
 def as_frame(table: AnswerTable) -> Any:
     """Return a table of answers as a pandas frame in which null is None, so that JSON has null."""
-    columns = {
-        name: np.array(cells, dtype=object) if None in cells else cells
-        for name, cells in table.items()
-    }
-    return nw.from_dict(columns, backend="pandas").to_native()
+    gaps = [name for name, cells in table.items() if None in cells]
+    columns = table | {name: np.array(table[name], dtype=object) for name in gaps}
+    frame = nw.from_dict(columns, backend="pandas").to_native()
+    for name in gaps:  # pandas 3 has made its own text of text, in which null is NaN
+        cells = frame[name].astype(object)
+        frame[name] = cells.where(cells.notna(), None)
+    return frame
 
 
 def _load_pyfunc(path: str) -> AnswerModel:

@@ -78,11 +78,9 @@ class _Opening:
         self.name = name
 
     def __call__(self) -> None:
-        if self.run.own:
-            known = self.run.find({_STUDY: self.name})
-            if known is not None:
-                self.run.run_id, self.run.own = known, False
-        self.run.open(self.name, {_STUDY: self.name})
+        tags = {_STUDY: self.name}
+        if not (self.run.own and self.run.find(tags)):
+            self.run.open(self.name, tags)
 
 
 class _Trial:
@@ -115,3 +113,4 @@ class _Trial:
             metrics.append(Metric("seconds", trial.duration.total_seconds(), stamp, 0))
         child.metrics(metrics)
         child.close(_STATES.get(trial.state.name, "KILLED"))
+        self.parent.close("FINISHED")  # as far as is known; the next trial sets a later end

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hybridflow.callbacks import only_own
 from hybridflow.errors import HybridFlowError, HybridFlowWarning, InputError
 from hybridflow.tuning.backend import optuna, quiet
 from hybridflow.tuning.liveness import ERROR, Heartbeat, give_up
@@ -109,7 +110,8 @@ def _scores(plan: Plan, trial: optuna.Trial, watch: Watch) -> list[float]:
     with warnings.catch_warnings():
         # They are about the rows, and come once, with the fit in the end.
         warnings.simplefilter("ignore", HybridFlowWarning)
-        estimator = split.fitted(plan.build(plan.space.suggest(trial), (watch,)))
+        with only_own():  # a search is reported as a whole, by what `tune` is given
+            estimator = split.fitted(plan.build(plan.space.suggest(trial), (watch,)))
         if estimator.audit_ is not None:
             estimator.audit_.check()
         density = negative_log_density(

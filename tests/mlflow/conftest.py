@@ -23,25 +23,11 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 os.environ["MLFLOW_ENABLE_ASYNC_TRACE_LOGGING"] = "false"
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # MLflow's own, of its type hints
-    import mlflow
-    import mlflow.pyfunc.model
+import mlflow
 
 from hybridflow import FlowDensity, HybridClassifier, HybridRegressor, TrainingConfig
 from hybridflow.estimators.base import FlowEstimator
 from hybridflow.flows.affine import RealNVP
-
-HERE = Path(__file__).parent
-# What MLflow does with sqlalchemy is not ours to mend.
-FOREIGN = "ignore:The ``noload`` loader strategy:DeprecationWarning"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(FOREIGN))
-
 
 QUICK = TrainingConfig(steps=30)
 FLOW = RealNVP(layers=2, hidden_units=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,16 @@ import numpy as np
 import optuna
 import pytest
 
-from hybridflow import FlowDensity, HybridRegressor, TrainingConfig
-from hybridflow.mlflow import StudyCallback, TrackingCallback, courier, load_model, log_model
+from hybridflow import FlowDensity, HybridRegressor, TrainingConfig, tune
+from hybridflow.errors import HybridFlowWarning
+from hybridflow.mlflow import (
+    StudyCallback,
+    TrackingCallback,
+    autolog,
+    courier,
+    load_model,
+    log_model,
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +107,7 @@ def test_trials_are_runs_inside_of_that_of_the_study(connected: str) -> None:
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], "tags.`hybridflow.study` = 'squares'")
     (parent,) = found
+    assert parent.info.status == "FINISHED"
     inside = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
     trials = client.search_runs([experiment.experiment_id], inside)
     states = sorted((run.data.tags["optuna.number"], run.info.status) for run in trials)
@@ -113,3 +123,30 @@ def test_trials_are_runs_inside_of_that_of_the_study(connected: str) -> None:
     assert float(last.data.params["x"]) == pytest.approx(study.trials[3].params["x"])
     curve = client.get_metric_history(last.info.run_id, "intermediate")
     assert [point.step for point in curve] == [0, 1]
+
+
+def test_a_search_is_a_run_with_its_trials_inside_whatever_logs_by_itself(connected: str) -> None:
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    model = HybridRegressor("nice", training=TrainingConfig(steps=5), random_state=0)
+    callback = StudyCallback()
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("served")
+    assert experiment is not None
+    before = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    autolog(log_model=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HybridFlowWarning)  # few rows
+            found = tune(model, X, X[:, 0], trials=2, storage="study.journal", callbacks=[callback])
+    finally:
+        autolog(disable=True)
+    assert callback.wait(120)
+    runs = client.search_runs([experiment.experiment_id])
+    new = [run for run in runs if run.info.run_id not in before]
+    (study,) = [run for run in new if "hybridflow.study" in run.data.tags]
+    trials = [run for run in new if "mlflow.parentRunId" in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.info.run_id}
+    values = sorted(run.data.metrics["value"] for run in trials)
+    assert values == pytest.approx(sorted(trial.value for trial in found.study.trials))
+    (refit,) = [run for run in new if run not in [study, *trials]]
+    assert refit.data.tags["mlflow.runName"] == "HybridRegressor"

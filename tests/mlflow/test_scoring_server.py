@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ ROWS = 4
 
 
 def post(address: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
-    data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    text = body if isinstance(body, str | bytes) else json.dumps(body)
+    data = text.encode() if isinstance(text, str) else text
     request = urllib.request.Request(
         f"{address}/invocations", data=data, headers={"Content-Type": kind}
     )
@@ -59,6 +62,7 @@ def nulls(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def frame_payloads(frame: pd.DataFrame) -> dict[str, tuple[Any, str]]:
     records = nulls(frame)
     names = list(frame)
+    doubles = frame.astype({"age": float})  # whole numbers in Parquet are refused by MLflow
     listed = {name: [record[name] for record in records] for name in names}
     split = {"columns": names, "data": [list(record.values()) for record in records]}
     return {
@@ -68,6 +72,7 @@ def frame_payloads(frame: pd.DataFrame) -> dict[str, tuple[Any, str]]:
         "inputs of columns": ({"inputs": listed}, "application/json"),
         "inputs of records": ({"inputs": records}, "application/json"),
         "csv": (frame.to_csv(index=False, float_format="%.17g"), "text/csv"),
+        "parquet": (doubles.to_parquet(index=False), "application/vnd.apache.parquet"),
         "json with charset": ({"dataframe_split": split}, "application/json; charset=utf-8"),
     }
 
@@ -79,6 +84,7 @@ FORMS = [
     "inputs of columns",
     "inputs of records",
     "csv",
+    "parquet",
     "json with charset",
 ]
 
@@ -169,3 +175,45 @@ def test_every_form_of_a_matrix(
     status, reply = post(of_matrix, *MATRIX_FORMS[form](matrix[:ROWS].tolist()))
     assert status == 200, reply
     same(columns(reply), Answerer(regressor).answer(matrix[:ROWS]))
+
+
+PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+
+
+def test_the_requests_on_the_page(of_frame: str) -> None:
+    blocks = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```$", PAGE, re.M | re.S)]
+    *forms, asking = [block for block in blocks if not {"predictions", "message"} & set(block)]
+    (csv,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.M | re.S)
+    replies = [post(of_frame, form) for form in forms] + [post(of_frame, csv, "text/csv")]
+    assert [status for status, _ in replies] == [200] * 5, replies
+    for _, reply in replies[1:]:
+        same(columns(reply), columns(replies[0][1]))
+    assert post(of_frame, asking)[0] == 200
+
+
+ROW = {"height": 171.5, "age": 40, "city": "Bern", "married": True, "income": 3100.0}
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken_for"),
+    [
+        ({"colour": "red"}, {}),
+        ({"married": None}, {"married": False}),
+        ({"married": "no"}, {"married": True}),
+        ({"height": "171.5"}, {"height": 171.5}),
+    ],
+    ids=["unknown-column", "null-truth", "text-for-truth", "text-for-a-number"],
+)
+def test_what_mlflow_converts_before_the_model_sees_it(
+    of_frame: str, sent: dict[str, Any], taken_for: dict[str, Any]
+) -> None:
+    """As the page says; `hybridflow serve` refuses these."""
+    status, reply = post(of_frame, {"instances": [ROW | sent]})
+    assert status == 200, reply
+    assert reply == post(of_frame, {"instances": [ROW | taken_for]})[1]
+
+
+def test_parameters_that_there_are_not_are_left_out(of_frame: str) -> None:
+    status, reply = post(of_frame, {"instances": [ROW], "params": {"colour": "red"}})
+    assert status == 200
+    assert reply == post(of_frame, {"instances": [ROW]})[1]

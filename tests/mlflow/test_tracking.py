@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +195,39 @@ def refused() -> str:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.mark.parametrize("server", ["silent", "refused"])
+class Fails(BaseHTTPRequestHandler):
+    """Answers every request with the status of the server."""
+
+    def do_GET(self) -> None:
+        self.send_error(self.server.status)  # type: ignore[attr-defined]
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def failing(status: int) -> Iterator[str]:
+    """Run a server that answers with one status until the block ends."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Fails) as server:
+        server.status = status  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def broken() -> Iterator[str]:
+    """Address of a server that answers 500, which MLflow's client tries for minutes."""
+    with failing(500) as address:
+        yield address
+
+
+@pytest.mark.parametrize("server", ["silent", "refused", "broken"])
 def test_a_dead_server_costs_one_wait_and_no_fit(
     server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +251,56 @@ def test_a_dead_server_costs_one_wait_and_no_fit(
     with pytest.warns(TrackingWarning):  # late already: the next one does not wait at all
         regression(callback).fit(X, Y)
     assert sum(waits) == 0
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_server_that_refuses_the_user_is_a_warning() -> None:
+    with failing(401) as address, pytest.warns(TrackingWarning, match="401"):
+        regression(TrackingCallback(address, "tests")).fit(X, Y)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from hybridflow import FlowDensity, TrainingConfig
+from hybridflow.mlflow import TrackingCallback, courier
+courier.LONGEST_WAIT = 0.1
+callback = TrackingCallback(sys.argv[1] or None, "scripts")
+X = np.random.default_rng(0).normal(size=(300, 2))
+FlowDensity("nice", training=TrainingConfig(steps=5), callbacks=(callback,)).fit(X)
+"""
+
+
+def run_script(folder: Path, address: str) -> str:
+    """Run a script that ends as soon as its model is fitted; return what it says."""
+    environment = {key: value for key, value in os.environ.items() if "TRACKING" not in key}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, address],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,  # a dead server can hold MLflow's own client for four minutes
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_by_default_runs_are_in_a_database_in_the_working_folder(
+    database: str, tmp_path: Path
+) -> None:
+    shutil.copy(database.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    run_script(tmp_path, "")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("scripts")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert len(run.outputs.model_outputs) == 1
+
+
+def test_a_program_ends_though_its_server_is_dead(silent: str, tmp_path: Path) -> None:
+    assert "TrackingWarning" in run_script(tmp_path, silent)
 
 
 def test_a_fit_that_fails_with_a_dead_server_fails_as_it_would(
