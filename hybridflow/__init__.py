@@ -29,6 +29,7 @@ _HOME = {
     "Schedule": "hybridflow.schedule",
     "ParquetTable": "hybridflow.parquet",
     "load": "hybridflow.bundle",
+    "tune": "hybridflow.tuning",
 }
 
 __all__ = ["__version__", *_HOME]

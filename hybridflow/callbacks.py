@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from hybridflow.training import TrainingState
+
+_EVERYWHERE: list[Callback] = []
 
 
 class Callback:
@@ -25,6 +29,12 @@ class Callback:
     ...         print(state.step, state.history[-1].value)
     """
 
+    def on_estimator_start(self, estimator: Any) -> None:
+        """Run when `fit` of an estimator begins, before it reads its arguments."""
+
+    def on_estimator_end(self, estimator: Any, error: BaseException | None) -> None:
+        """Run when `fit` of an estimator ends: fitted, or with the error that ended it."""
+
     def on_fit_start(self, state: TrainingState) -> None:
         """Run before the first step of a member."""
 
@@ -36,6 +46,75 @@ class Callback:
 
     def on_fit_end(self, state: TrainingState) -> None:
         """Run after the last step of a member, also when training was interrupted."""
+
+
+def everywhere() -> tuple[Callback, ...]:
+    """Return the callbacks of every fit, beside those of the estimator."""
+    return tuple(_EVERYWHERE)
+
+
+def call_everywhere(callback: Callback) -> None:
+    """Have a callback called by every fit in this process, until it is `call_nowhere`.
+
+    Examples
+    --------
+    >>> from hybridflow.callbacks import Callback, call_everywhere, call_nowhere, everywhere
+    >>> callback = Callback()
+    >>> call_everywhere(callback)
+    >>> callback in everywhere()
+    True
+    >>> call_nowhere(callback)
+    """
+    if callback not in _EVERYWHERE:
+        _EVERYWHERE.append(callback)
+
+
+def call_nowhere(callback: Callback) -> None:
+    """Take back what `call_everywhere` did, if it did anything."""
+    if callback in _EVERYWHERE:
+        _EVERYWHERE.remove(callback)
+
+
+@contextmanager
+def only_own() -> Iterator[None]:
+    """Have fits call the callbacks of their own estimator alone, until the block ends.
+
+    For fits that are steps of something larger, such as the trials of a search.
+
+    Examples
+    --------
+    >>> from hybridflow.callbacks import Callback, call_everywhere, call_nowhere
+    >>> from hybridflow.callbacks import everywhere, only_own
+    >>> callback = Callback()
+    >>> call_everywhere(callback)
+    >>> with only_own():
+    ...     callback in everywhere()
+    False
+    >>> callback in everywhere()
+    True
+    >>> call_nowhere(callback)
+    """
+    before = _EVERYWHERE.copy()
+    _EVERYWHERE.clear()
+    try:
+        yield
+    finally:
+        _EVERYWHERE.extend(before)
+
+
+@contextmanager
+def around(estimator: Any, callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Tell callbacks that the fit of an estimator begins and how it ends."""
+    for callback in callbacks:
+        callback.on_estimator_start(estimator)
+    try:
+        yield
+    except BaseException as error:
+        for callback in callbacks:
+            callback.on_estimator_end(estimator, error)
+        raise
+    for callback in callbacks:
+        callback.on_estimator_end(estimator, None)
 
 
 class ProgressBar(Callback):

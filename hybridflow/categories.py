@@ -156,7 +156,7 @@ class Categories(nn.Module):
 
     def _log_prob(self, codes: Tensor) -> Tensor:
         logits = self._logits(codes)
-        total = logits.new_zeros(len(codes))
+        total = logits.new_zeros(codes.shape[0])
         for j, group in enumerate(self.groups):
             code, size, unseen = codes[:, j], self.sizes[j], self.unseen[j]
             known = code < size

@@ -76,6 +76,29 @@ class Choice:
 Search = Int | Float | Choice
 
 
+@dataclass(frozen=True)
+class When:
+    """Marks a field that matters only where another field has one of these values.
+
+    Elsewhere a search leaves it alone.
+
+    Parameters
+    ----------
+    field : str
+        The other field of the same config.
+    values : tuple of bool, int, float or str
+
+    Examples
+    --------
+    >>> from hybridflow.config import When
+    >>> When("basis", ("hidden",))
+    When(field='basis', values=('hidden',))
+    """
+
+    field: str
+    values: tuple[bool | int | float | str, ...]
+
+
 class Config(BaseModel):
     """Base class of all configs: defaults, bounds, JSON schema and search space.
 
@@ -133,6 +156,21 @@ class Config(BaseModel):
             for name, field in cls.model_fields.items()
             for note in field.metadata
             if isinstance(note, Int | Float | Choice)
+        }
+
+    @classmethod
+    def conditions(cls) -> dict[str, When]:
+        """Return the fields that matter only under a condition, and the condition of each.
+
+        Returns
+        -------
+        dict of str to When
+        """
+        return {
+            name: note
+            for name, field in cls.model_fields.items()
+            for note in field.metadata
+            if isinstance(note, When)
         }
 
     @classmethod

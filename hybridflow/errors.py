@@ -36,12 +36,20 @@ class TrainingDivergedError(HybridFlowError, RuntimeError):
     """Training met non-finite values again and again and was given up."""
 
 
+class TuningError(HybridFlowError, RuntimeError):
+    """A search could not go on: its storage is out of reach, or no trial succeeds."""
+
+
 class InverseError(HybridFlowError, RuntimeError):
     """An inverse that is found by iteration did not reach its tolerance."""
 
 
 class InexactModelError(HybridFlowError, RuntimeError):
     """The audit of a fitted model found that it is not the map or density it says it is."""
+
+
+class ExportError(HybridFlowError, RuntimeError):
+    """A model has no graph, or its graph does not answer as the model does."""
 
 
 class MissingExtraError(HybridFlowError, ImportError):
@@ -158,6 +166,10 @@ class InexactModelWarning(HybridFlowWarning):
 
 class DriftWarning(HybridFlowWarning):
     """Inputs rebuilt by an inverse were too inexact for gradients and are recomputed."""
+
+
+class TrackingWarning(HybridFlowWarning):
+    """What a fit reports did not reach the tracking server; the fit itself is done."""
 
 
 class SlowPluginWarning(HybridFlowWarning):

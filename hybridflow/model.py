@@ -397,13 +397,17 @@ class HybridModel(nn.Module):
         codes = None if self.categories is None else self.categories.sample(n, generator)
         if codes is not None:
             context = self.context(codes)
-        x = self.data(self.base.sample(n, context, generator), context)
+        x = self.settled(self.data(self.base.sample(n, context, generator), context))
+        return self.layout.join(x, codes)
+
+    def settled(self, x: Tensor) -> Tensor:
+        """Return numbers of shape (n, D) with those of tied columns on their lattice."""
         step = torch.where(self.lattice, self.step, 1.0)
         level = self.origin + step * torch.round((x - self.origin) / step)
         level = self._within(level, step)
         level = as_written(level, self.origin, step)
         level = torch.minimum(torch.maximum(level, self.low), self.high)
-        return self.layout.join(torch.where(self.lattice, level, x), codes)
+        return torch.where(self.lattice, level, x)
 
     def rsample(
         self, n: int, context: Tensor | None = None, generator: torch.Generator | None = None

@@ -37,7 +37,9 @@ ERRORS = [
     if isinstance(item, type) and item.__module__ == errors.__name__
 ]
 COMMANDS = [
-    *[(verb,) for verb in ("fit", "predict", "score", "sample", "inspect", "verify")],
+    *[(verb,) for verb in ("fit", "predict", "score", "sample", "inspect", "verify", "tune")],
+    ("serve",),
+    ("export", "onnx"),
     ("plugins", "list"),
     ("plugins", "show"),
 ]
@@ -76,6 +78,8 @@ def run_shell(block: Block, page: Path) -> None:
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks marked ``python`` or ``bash`` run in order, one namespace and folder a page."""
     monkeypatch.chdir(tmp_path)
+    if page.stem == "mlflow":  # this machine may be busy, and the database is not dead
+        monkeypatch.setattr("hybridflow.mlflow.courier.LONGEST_WAIT", 120.0)
     namespace: dict[str, Any] = {"__name__": page.stem}
     for block in blocks(page):
         if block.language == "python":

@@ -9,7 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from hybridflow import __version__
-from hybridflow.cli import fit, inspect, plugins, predict, sample, score, verify
+from hybridflow.cli import (
+    export,
+    fit,
+    inspect,
+    plugins,
+    predict,
+    sample,
+    score,
+    serve,
+    tune,
+    verify,
+)
 from hybridflow.cli.failures import failures
 
 EPILOG = """Exit codes: 0 done, 1 the data, the settings or a file cannot be used, 2 wrong usage, \
@@ -44,8 +55,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EPILOG,
 )
-for verb in (fit, predict, score, sample, inspect, verify):
+for verb in (fit, tune, predict, score, sample, inspect, verify, serve):
     app.command(verb.NAME, epilog=verb.EPILOG)(verb.command)
+app.add_typer(export.app, name=export.NAME)
 app.add_typer(plugins.app, name="plugins")
 
 

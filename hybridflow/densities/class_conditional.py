@@ -67,7 +67,7 @@ class ClassConditional(Base):
     def class_log_prob(self, z: Tensor) -> Tensor:
         r"""Return :math:`\log \pi_c + \log p(z \mid c)` of each class, shape (n, classes), nats."""
         parts = self.mixture.component_log_prob(z)
-        return torch.logsumexp(parts.view(len(z), self.classes, self.components), 2)
+        return torch.logsumexp(parts.view(z.shape[0], self.classes, self.components), 2)
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the log-density of each row, whatever its class, shape (n,), nats."""

@@ -54,7 +54,7 @@ class Product(Base):
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the log-density of each row, shape (n,), nats."""
-        total = z.new_zeros(len(z))
+        total = z.new_zeros(z.shape[0])
         for base, columns in self._parts():
             total = total + base.log_prob(z.index_select(1, columns), context)
         return total

@@ -106,10 +106,14 @@ class IntervalEstimator(RejectingEstimator):
         """
         coverage = check_coverage(coverage)
         laws = self._laws(self._read(X))
-        found = []
-        for i in range(max(1, len(self.calibration_.outputs))):
-            scores = self.calibration_.output(i)
+        for scores in self.calibration_.outputs or (Conformal(),):
             _warn_if_few(scores, coverage, "the intervals are infinite")
+        return self._interval(laws, coverage)
+
+    def _interval(self, laws: Sequence[Law], coverage: float) -> NDArray[np.float64]:
+        """Return the interval of rows, given their laws by each member."""
+        found = []
+        for i, scores in enumerate(self.calibration_.outputs or (Conformal(),)):
             each = [some_of(laws, fold.members) for fold in scores.folds] or [list(laws)]
             found.append(interval([_output(mixed(one), i) for one in each], scores, coverage))
         return found[0] if len(found) == 1 else np.stack(found, 1)
@@ -229,8 +233,14 @@ class SetEstimator(RejectingEstimator):
         laws = self._laws(self._read(X))
         if self.blueprint_.target is None or self.blueprint_.target.kind != "classification":
             raise InputError("predict_set needs one label per row; see predict_proba for several")
+        _warn_if_few(self.calibration_.output(0), coverage, "the sets hold every class")
+        return self._set(laws, coverage, allow_empty=allow_empty)
+
+    def _set(
+        self, laws: Sequence[CategoricalLaw | JointLaw], coverage: float, *, allow_empty: bool
+    ) -> NDArray[np.bool_]:
+        """Return the sets of rows, given their laws by each member."""
         scores = self.calibration_.output(0)
-        _warn_if_few(scores, coverage, "the sets hold every class")
         mean = np.exp(_log_mean(laws))
         each = [np.exp(_log_mean(some_of(laws, fold.members))) for fold in scores.folds]
         found = prediction_set(each or [mean], scores, coverage)

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hybridflow.audit import SMALL, audit, count_distinct
 from hybridflow.batches import Rows
-from hybridflow.callbacks import Callback
+from hybridflow.callbacks import Callback, around, everywhere
 from hybridflow.config import Config
 from hybridflow.errors import ConcurrentFitError, ConfigError, InputError, InputTypeError, closest
 from hybridflow.estimators.blueprint import Blueprint
@@ -190,7 +190,11 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                 )
             _FITTING.add(id(self))
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                around(self, self._called()),
+            ):
                 yield
         finally:
             with _FITTING_LOCK:
@@ -199,6 +203,10 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _given(self, X: Any, y: Any, sample_weight: Any, *, classes: bool = False) -> Given:
         """Return what `fit` was given, of a larger file a sample."""
         return given(X, y, sample_weight, lambda: check_seed(self.random_state), classes=classes)
+
+    def _called(self) -> tuple[Callback, ...]:
+        """Return the callbacks of a fit."""
+        return *everywhere(), *self.callbacks
 
     def _read_training_table(self, X: Any) -> Table:
         """Read X, setting the names and the number of features."""
@@ -345,7 +353,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             shares,
             Common(rows, self._likelihood_weight(), dtype, keyed=small, stream=stream),
             registry,
-            callbacks=self.callbacks,
+            callbacks=self._called(),
             clock=Clock(time_limit),
             n_jobs=n_jobs,
         )
@@ -384,13 +392,19 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _read(self, X: Any) -> torch.Tensor:
         """Read rows to answer for, matching the columns of a frame by name."""
         check_is_fitted(self, "models_")
+        if isinstance(X, Table):
+            return self._encoded(X)
         if hasattr(self, "feature_names_in_"):
             X = match_columns(X, [str(name) for name in self.feature_names_in_])
         schema = self.schema_
         levels = [j for j, column in enumerate(schema.columns) if column.levels]
         table = read_table(X, declared=levels)
         self._check_columns(X, table.values, reset=False)
-        table = as_numbers(table, schema)
+        return self._encoded(as_numbers(table, schema))
+
+    def _encoded(self, table: Table) -> torch.Tensor:
+        """Return a table that was read as rows of the model, once its cells are checked."""
+        schema = self.schema_
         x = schema.encode(table)
         check_unseen(table, x, schema, missing=self.missing, unknown=self.unknown)
         check_exposure(schema, x)

@@ -338,13 +338,22 @@ class HybridClassifier(ClassifierMixin, SetEstimator):
         return laws
 
     def _probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
+        return self._probabilities_of(self._laws(x))
+
+    def _probabilities_of(self, laws: Sequence[CategoricalLaw | JointLaw]) -> NDArray[np.float64]:
+        """Return the probabilities of rows, given their laws by each member."""
         if self.temperature_ != 1:
-            return np.exp(self._log_probabilities(x))
-        return np.asarray(np.mean([probabilities(law) for law in self._laws(x)], axis=0))
+            return np.exp(self._log_probabilities_of(laws))
+        return np.asarray(np.mean([probabilities(law) for law in laws], axis=0))
 
     def _log_probabilities(self, x: torch.Tensor) -> NDArray[np.float64]:
+        return self._log_probabilities_of(self._laws(x))
+
+    def _log_probabilities_of(
+        self, laws: Sequence[CategoricalLaw | JointLaw]
+    ) -> NDArray[np.float64]:
         """Return the logarithm of the mean over members, also where that itself underflows."""
-        logs = [log_probabilities(law) for law in self._laws(x)]
+        logs = [log_probabilities(law) for law in laws]
         mean = np.asarray(np.logaddexp.reduce(logs, axis=0) - np.log(len(logs)))
         return tempered(mean, self.temperature_)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hybridflow.batches import Rows
-from hybridflow.callbacks import Callback
+from hybridflow.callbacks import Callback, everywhere
 from hybridflow.errors import ConfigError
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.members import fit_member
@@ -127,6 +127,7 @@ def fit_members(
 ) -> Crew:
     """Fit every member; the weights are the same, bit for bit, however many at a time.
 
+    While callbacks of every fit are set (`call_everywhere`), it is one at a time.
     After Ctrl-C members that have begun keep their best weights, others are left out.
 
     Parameters
@@ -146,7 +147,7 @@ def fit_members(
         If callbacks or a local plugin would have to go to other processes.
     """
     jobs = min(joblib.effective_n_jobs(n_jobs), len(shares))
-    if jobs > 1:
+    if jobs > 1 and not everywhere():  # those of every fit, say a log, live in this process
         return _side_by_side(shares, common, registry, callbacks=callbacks, clock=clock, jobs=jobs)
     models, histories, interrupted = [], [], False
     for member, share in enumerate(shares):

@@ -130,7 +130,7 @@ def check_unseen(table: Table, x: Matrix, schema: Schema, *, missing: str, unkno
             f"cells are missing in columns that had no missing cell in training: {_listed(new)}; "
             "their law given the other columns takes their place",
             UnseenMissingWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     told = []
     for place, j in enumerate(schema.kept):
@@ -152,7 +152,7 @@ def check_unseen(table: Table, x: Matrix, schema: Schema, *, missing: str, unkno
     if unknown == "error":
         raise InputError(f"{message}; correct them, or use unknown='other'")
     warnings.warn(
-        f"{message}; each counts as one unseen level", UnseenCategoryWarning, stacklevel=5
+        f"{message}; each counts as one unseen level", UnseenCategoryWarning, stacklevel=6
     )
 
 

@@ -231,7 +231,7 @@ class RejectingEstimator(NoveltyEstimator):
         for member, held in enumerate(roles.held[: len(self.models_)]):
             positions = held if novelty.source == "folds" else np.arange(len(rows))
             some = _some(rows, positions)
-            score = self._rejection_by(member, some.x)
+            score = self._rejection_by(member, self._laws(some.x), self._readings(some.x))
             folds.append(fold_of(member, -score, _weights(some)))
         self.rejection_ = tuple(folds)
 
@@ -242,16 +242,12 @@ class RejectingEstimator(NoveltyEstimator):
     def _log_novelty(self, x: torch.Tensor) -> Floats:
         return self._in_parts(x, self._novelty().log_evidence)
 
-    def _rejection_by(self, member: int, x: torch.Tensor) -> Floats:
+    def _rejection_by(
+        self, member: int, laws: Sequence[Law], readings: Sequence[Reading]
+    ) -> Floats:
         """Return the rejection score of rows by one member alone."""
-        novelty = self._novelty()
-        alone = novelty.replace(
-            fits=(novelty.fits[member],),
-            references={name: (each[member],) for name, each in novelty.references.items()},
-            final={},
-        )
-        evidence = alone.log_evidence([_read(self.models_[member], x)])
-        return self._rejection([self._laws(x)[member]], evidence)
+        evidence = self._novelty().log_evidence_by(member, readings[member])
+        return self._rejection([laws[member]], evidence)
 
     def _rejection(self, laws: Sequence[Law], log_novelty: Floats) -> Floats:
         target = self.blueprint_.target
@@ -331,22 +327,36 @@ class RejectingEstimator(NoveltyEstimator):
         """
         alpha = check_alpha(alpha)
         x = self._read(X)
+        _warn_if_few(self._novelty(), alpha)
+        parts = torch.split(x, _PART)
+        return np.concatenate(
+            [self._declined(self._laws(part), self._readings(part), alpha) for part in parts]
+        )
+
+    def _declined(
+        self,
+        laws: Sequence[Law],
+        readings: Sequence[Reading],
+        alpha: float,
+        evidence: Floats | None = None,
+    ) -> NDArray[np.bool_]:
+        """Return which rows are declined, given what each member says about them.
+
+        `evidence` is their log-evidence by all members, where it is known.
+        """
         novelty = self._novelty()
-        _warn_if_few(novelty, alpha)
         if novelty.source == "calibration":
             (fold,) = self.rejection_
-            score = self._rejection(self._laws(x), self._log_novelty(x))
+            evidence = novelty.log_evidence(readings) if evidence is None else evidence
+            score = self._rejection(laws, evidence)
             p = conformal_pvalue(fold, -score)
         else:
-            p = np.exp(
-                harmonic_mean(
-                    [
-                        np.log(conformal_pvalue(fold, -self._rejection_by(member, x)))
-                        for member, fold in enumerate(self.rejection_)
-                    ]
-                )
-            )
-        return p <= alpha * (1 + 1e-12)
+            each = [
+                np.log(conformal_pvalue(fold, -self._rejection_by(member, laws, readings)))
+                for member, fold in enumerate(self.rejection_)
+            ]
+            p = np.exp(harmonic_mean(each))
+        return np.asarray(p <= alpha * (1 + 1e-12))
 
     def predict_or_abstain(self, X: Any, alpha: float = 0.05) -> np.ma.MaskedArray[Any, Any]:
         """Return the predictions, masked for the rows that `abstain` declines.

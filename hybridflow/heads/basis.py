@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from hybridflow.config import Choice, Config, Float, Int
+from hybridflow.config import Choice, Config, Float, Int, When
 from hybridflow.specs import Event
 
 if TYPE_CHECKING:
     from hybridflow.likelihoods.base import Likelihood
     from hybridflow.likelihoods.basis import Basis
     from hybridflow.likelihoods.head import GeneralizedLinear
+
+_HIDDEN = When("basis", ("hidden",))
 
 
 class BasisConfig(Config):
@@ -38,9 +40,9 @@ class BasisConfig(Config):
     """
 
     basis: Annotated[Literal["hidden", "identity"], Choice(("hidden", "identity"))] = "hidden"
-    hidden_units: Annotated[int, Field(ge=1, le=65536), Int(32, 512, log=True)] = 128
-    hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3)] = 1
-    dropout: Annotated[float, Field(ge=0, lt=1), Float(0.0, 0.3)] = 0.1
+    hidden_units: Annotated[int, Field(ge=1, le=65536), Int(32, 512, log=True), _HIDDEN] = 128
+    hidden_layers: Annotated[int, Field(ge=1, le=8), Int(1, 3), _HIDDEN] = 1
+    dropout: Annotated[float, Field(ge=0, lt=1), Float(0.0, 0.3), _HIDDEN] = 0.1
 
 
 class CountConfig(BasisConfig):

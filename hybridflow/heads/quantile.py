@@ -41,6 +41,7 @@ SPEC = HeadSpec(
     config=QuantileHead,
     tasks=("regression",),
     build=build,
+    onnx=False,
     reference="Incremental Spline-based Quantile Regression: Probabilistic Forecasting with "
     "Incremental Quantile Functions, Y. Park, D. Maddix, F.-X. Aubet, K. Kan, J. Gasthaus "
     "and Y. Wang, 2022",

@@ -50,5 +50,6 @@ SPEC = HeadSpec(
     config=SplineHead,
     tasks=("regression",),
     build=build,
+    onnx=False,
     reference="Neural Spline Flows, C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, 2019",
 )

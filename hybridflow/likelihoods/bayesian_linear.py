@@ -209,7 +209,7 @@ class BayesianLinear(Head):
 
 def variance_of(phi: Tensor, factor: Tensor) -> Tensor:
     """Return the variance of a linear predictor, the squared length of ``factor @ (phi, 1)``."""
-    ones = phi.new_ones(len(phi), 1)
+    ones = phi.new_ones(phi.shape[0], 1)
     return functional.linear(torch.cat([phi, ones], 1), factor.to(phi.dtype)).square().sum(1)
 
 

@@ -44,7 +44,7 @@ class Dispersion(nn.Module):
         """Return the logarithms of shape (n,), from the columns of eta that are its own."""
         if self.shared is None:
             return tempered(eta[:, 0], _LIMIT)
-        return tempered(self.shared.to(eta.dtype), _LIMIT).expand(len(eta))
+        return tempered(self.shared.to(eta.dtype), _LIMIT).expand(eta.shape[0])
 
     def start(self, value: Tensor) -> Tensor:
         """Return the eta, of shape (1,) or (0,), that stands for a value."""

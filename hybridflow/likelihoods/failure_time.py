@@ -91,7 +91,7 @@ class FailureTime(Likelihood):
 
     def location_and_scale(self, eta: Tensor) -> tuple[Tensor, Tensor]:
         """Return location and scale of log y, each of shape (n,)."""
-        raw = eta[:, 1] if self.shared is None else self.shared.to(eta.dtype).expand(len(eta))
+        raw = eta[:, 1] if self.shared is None else self.shared.to(eta.dtype).expand(eta.shape[0])
         location = self.centre + self.width * tempered(eta[:, 0])
         return location, self.width * (_FLOOR + softplus(raw))
 

@@ -144,7 +144,7 @@ class Laplace(Head):
     def _design(self, z: Tensor, context: Tensor | None) -> Tensor:
         """Return phi and a column of ones, float64."""
         phi = self.basis(z.to(self.weight.dtype), context).to(torch.float64)
-        return torch.cat([phi, phi.new_ones(len(phi), 1)], 1)
+        return torch.cat([phi, phi.new_ones(phi.shape[0], 1)], 1)
 
     def _eta(self, design: Tensor, targets: TargetBatch, weights: Tensor) -> Tensor:
         eta = design @ weights.T

@@ -115,13 +115,26 @@ class Novelty(Config):
             [log_tail(fold, conformity) for fold, conformity in self._each(readings, _parts(name))]
         )
 
-    def pvalue(self, readings: Sequence[Reading], name: str = _ALL) -> Floats:
+    def log_evidence_by(self, member: int, reading: Reading) -> Floats:
+        """Return `log_evidence` by one member alone."""
+        return harmonic_mean(
+            [
+                log_tail(
+                    self.references[name][member], -SCORES[name]([reading], [self.fits[member]])
+                )
+                for name in COMBINED
+            ]
+        )
+
+    def pvalue(
+        self, readings: Sequence[Reading], name: str = _ALL, evidence: Floats | None = None
+    ) -> Floats:
         """Return the p-value of rows by one score, shape (n,).
 
         Rows of equal rank are ordered by `log_evidence`, which lowers p-values by
-        a share of `TIES` at most.
+        a share of `TIES` at most; it can be passed where it is known.
         """
-        evidence = self.log_evidence(readings, name)
+        evidence = self.log_evidence(readings, name) if evidence is None else evidence
         if self.source == "calibration":
             p = conformal_pvalue(self.final[name], evidence)
         else:
