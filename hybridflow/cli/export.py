@@ -65,7 +65,9 @@ def onnx(
     from hybridflow.export import to_onnx
 
     estimator = load_model(model)
-    table = None if rows is None else load_rows(estimator, rows, apart=target_name(estimator))[1]
+    table = None
+    if rows is not None:  # of a large file, the first part is enough to compare on
+        table = next(load_rows(estimator, rows, apart=target_name(estimator))).X
     found = to_onnx(
         estimator,
         output,
