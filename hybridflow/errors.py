@@ -36,6 +36,10 @@ class TrainingDivergedError(HybridFlowError, RuntimeError):
     """Training met non-finite values again and again and was given up."""
 
 
+class LostProcessError(HybridFlowError, RuntimeError):
+    """A process that fitted a member ended without an answer: it crashed or was killed."""
+
+
 class TuningError(HybridFlowError, RuntimeError):
     """A search could not go on: its storage is out of reach, or no trial succeeds."""
 

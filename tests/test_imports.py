@@ -35,7 +35,7 @@ LAYERS = [
     {"categories", "cells", "contract", "draws", "lattice", "layout", "verdict"},
     {"column", "model", "parquet", "table"},
     {"schema"},
-    {"audit", "batches", "callbacks", "exactness", "guards", "history", "schedule"},
+    {"audit", "batches", "callbacks", "distributed", "exactness", "guards", "history", "schedule"},
     {"training"},
     {"checkpoint"},
     {"estimators"},

@@ -14,6 +14,7 @@ from torch import Tensor
 from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
 from hybridflow.contract import check_contract
+from hybridflow.distributed import current
 from hybridflow.errors import TrainingDivergedError
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.finishing import finish_head
@@ -70,12 +71,18 @@ def fit_member(
     unseen : ndarray of int, optional
         Positions in the file of the rows of the sample that are held out.
     """
+    group = current()
+    if not group.alone:
+        numbers = (len(rows), rows.x.nan_to_num().sum(), rows.task_weight.sum(), seed)
+        group.check_same(torch.tensor([float(number) for number in numbers]))
     model = blueprint.build(registry, seed).to(rows.x.device)
     mine = rows[train.to(rows.x.device)]
     name = registry.resolve("flow", blueprint.flow)[0].name
     head = None if blueprint.head is None else registry.resolve("head", blueprint.head)[0]
     mixes = head is not None and head.requires_base is None
-    initialize(model, mine, seed, name, mixes=mixes, blur=training.noise or 0.0)
+    if group.first:
+        initialize(model, mine, seed, name, mixes=mixes, blur=training.noise or 0.0)
+    group.send_model(model)
     model.network_to(dtype)
     source = None
     if stream is not None and unseen is not None:
@@ -100,6 +107,7 @@ def fit_member(
     finish(model, mine)
     model.network_to(torch.float64)
     finish_head(model, tame(model, mine))
+    group.send_model(model)
     return model.requires_grad_(False), state
 
 
