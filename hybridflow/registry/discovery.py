@@ -6,11 +6,15 @@ import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from email.message import Message
+from typing import TYPE_CHECKING, Literal
 
 import hybridflow
 from hybridflow.errors import ConfigError
 from hybridflow.registry.versions import canonical, excluding
+
+if TYPE_CHECKING:
+    from importlib.metadata import PackageMetadata
 
 GROUP = "hybridflow"
 
@@ -128,7 +132,15 @@ def _distributions(path: Sequence[str] | None) -> Iterator[importlib.metadata.Di
 
 def _field(distribution: importlib.metadata.Distribution, name: str, default: str) -> str:
     # A missing field is None at run time, whatever the type says.
-    return str(distribution.metadata[name] or default)
+    return str(_metadata(distribution)[name] or default)
+
+
+def _metadata(distribution: importlib.metadata.Distribution) -> PackageMetadata | Message:
+    """Return what a distribution says of itself, nothing where that is lost."""
+    try:
+        return distribution.metadata
+    except OSError:  # so says the finder that an import of importlib_metadata installs
+        return Message()
 
 
 def _plugins(
@@ -151,8 +163,9 @@ def _obstacle(
     if allowed is not None and provider.distribution not in allowed:
         listed = ", ".join(sorted(allowed)) or "no plugin"
         return "blocked", f"the allow-list (HYBRIDFLOW_PLUGINS) has {listed}"
+    requires = _metadata(distribution).get_all("Requires-Dist") or ()
     try:
-        excluded = excluding(distribution.requires or (), GROUP, hybridflow.__version__)
+        excluded = excluding(requires, GROUP, hybridflow.__version__)
     except ValueError as error:
         return "incompatible", f"its requirement on hybridflow: {error}"
     if excluded is not None:
