@@ -199,8 +199,7 @@ class Trainer:
             If non-finite values came back after every restart; the model then
             holds the best finite weights.
         """
-        self.model.train()
-        if not self.group.alone and not self.model.flow.repeatable:
+        if not self.group.alone and not self.model.train().flow.repeatable:
             raise ConfigError(
                 "the flow draws at random or learns from its batch in a pass, which ranks that see "
                 "parts of a batch cannot share; choose another flow, or fit with one process"
