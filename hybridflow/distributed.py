@@ -101,27 +101,27 @@ class Group:
             parameter.grad = sum_.view_as(parameter).to(parameter.dtype) if count else None
         return total[0]
 
-    def check_same(self, what: Tensor) -> None:
-        """Refuse ranks that would train on different rows.
+    def check_same(self, what: Tensor, problem: str) -> None:
+        """Refuse ranks that would not train the same model.
 
         Parameters
         ----------
         what : Tensor
-            Numbers that tell tables and seeds apart.
+            Numbers that tell apart what they start from.
+        problem : str
+            What is wrong where these differ.
 
         Raises
         ------
         InputError
             On every rank, if these differ on any.
         """
+        if self.alone:
+            return
         reference = what.double().clone()
         self.send([reference])
         if self.any(not torch.equal(reference, what.double())):
-            raise InputError(
-                f"rank {self.rank} of {self.size}: the ranks of this job have different rows, "
-                "weights or seeds; read the same table on every rank, and pass the same integer: "
-                "random_state=0"
-            )
+            raise InputError(f"rank {self.rank} of {self.size}: the ranks of this job {problem}")
 
     @contextmanager
     def leave_on_error(self) -> Iterator[None]:
@@ -168,25 +168,18 @@ def joined() -> Iterator[Group]:
             distributed.destroy_process_group()
 
 
-def check_shareable(group: Group, *, jobs: int, streamed: bool) -> None:
+def check_shareable(group: Group, *, jobs: int) -> None:
     """Refuse what cannot be shared by ranks.
 
     Raises
     ------
     ConfigError
-        If members were to be fitted side by side, or batches come from a file.
+        If members were to be fitted side by side.
     """
-    if group.alone:
-        return
-    if jobs > 1:
+    if not group.alone and jobs > 1:
         raise ConfigError(
             f"n_jobs={jobs}: in a distributed job all ranks work on one member at a time; leave "
             "n_jobs out, and start more ranks: torchrun --nproc-per-node"
-        )
-    if streamed:
-        raise ConfigError(
-            "a table that is read in parts cannot be shared by the ranks of a distributed job; "
-            "raise buffer (--buffer) to its number of rows, or fit with one process"
         )
 
 

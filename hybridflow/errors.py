@@ -37,7 +37,7 @@ class TrainingDivergedError(HybridFlowError, RuntimeError):
 
 
 class LostProcessError(HybridFlowError, RuntimeError):
-    """A process that fitted a member ended without an answer: it crashed or was killed."""
+    """A process that took part in a fit ended without an answer: it crashed or was killed."""
 
 
 class TuningError(HybridFlowError, RuntimeError):
@@ -162,6 +162,10 @@ class IndexMismatchWarning(HybridFlowWarning):
 
 class InterruptedFitWarning(HybridFlowWarning):
     """Training was interrupted; the best weights so far are kept."""
+
+
+class CheckpointWarning(HybridFlowWarning):
+    """A checkpoint could not be written; the one before it is kept, and training goes on."""
 
 
 class InexactModelWarning(HybridFlowWarning):

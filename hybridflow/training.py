@@ -13,7 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from hybridflow.batches import Batches, BatchSource, Rows, keyed_noise, levels, 
 from hybridflow.callbacks import Callback
 from hybridflow.distributed import current
 from hybridflow.errors import ConfigError, InterruptedFitWarning, TrainingDivergedError
-from hybridflow.guards import stop_on_interrupt
+from hybridflow.guards import put_off_termination, stop_on_interrupt
 from hybridflow.history import History, Record, TrainingConfig, TrainingState
 from hybridflow.likelihoods.basis import Dropout, HiddenBasis
 from hybridflow.model import HybridModel
@@ -97,6 +97,9 @@ class Trainer:
     source : callable, optional
         From the size of a batch and a generator to where batches come from; by
         default `rows`, of which a source may hold many more.
+    save : callable, optional
+        Called with the trainer at the start, after each evaluation and at the end,
+        between two steps, to keep the run; see `hybridflow.checkpoint.Checkpoint`.
 
     Examples
     --------
@@ -132,8 +135,10 @@ class Trainer:
         keyed: bool = False,
         seconds: float | None = None,
         source: Callable[[int, torch.Generator], BatchSource] | None = None,
+        save: Callable[[Trainer], None] | None = None,
     ) -> None:
         self.model = model
+        self.save = save
         self.group = current()
         self.rows = rows
         self.held_out = held_out
@@ -216,7 +221,7 @@ class Trainer:
             self.call("on_fit_start")
             if state.step == 0 and not state.history:
                 self.evaluate()
-            with stop_on_interrupt(self.interrupt):
+            with stop_on_interrupt(self.interrupt), self.kept():
                 while not self.finished():
                     self.take_step()
                     self.replan()
@@ -226,6 +231,7 @@ class Trainer:
                     self.call("on_step_end")
                     if due:
                         self.call("on_validation")
+                        self.keep()
         finally:
             self.model.load_state_dict(state.best)
             self.call("on_fit_end")
@@ -237,6 +243,19 @@ class Trainer:
                 stacklevel=2,
             )
         return state
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the run before and after a block that SIGTERM does not cut short."""
+        self.keep()
+        with put_off_termination(self.interrupt) if self.save else nullcontext():
+            yield
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep the run in a checkpoint, if there is one, on one rank of those that share it."""
+        if self.save is not None and self.group.first:
+            self.save(self)
 
     def planned_steps(self) -> int:
         """Return the most steps of this run."""

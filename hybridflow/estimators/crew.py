@@ -46,6 +46,7 @@ class Share:
     seed : int
     unseen : ndarray of int or None
         None where all rows are in memory.
+    checkpoint : Path or None
     """
 
     blueprint: Blueprint
@@ -54,6 +55,7 @@ class Share:
     training: TrainingConfig
     seed: int
     unseen: NDArray[np.int64] | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Common:
             seconds=seconds,
             stream=self.stream,
             unseen=share.unseen,
+            checkpoint=share.checkpoint,
         )
 
 
@@ -154,7 +157,7 @@ def fit_members(
     """
     jobs = min(joblib.effective_n_jobs(n_jobs), len(shares))
     group = current()
-    check_shareable(group, jobs=jobs, streamed=common.stream is not None)
+    check_shareable(group, jobs=jobs)
     if jobs > 1 and not everywhere():  # those of every fit, say a log, live in this process
         return _side_by_side(shares, common, registry, callbacks=callbacks, clock=clock, jobs=jobs)
     models, histories, interrupted = [], [], False
