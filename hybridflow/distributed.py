@@ -95,7 +95,8 @@ class Group:
         head = torch.tensor([*map(float, kept)], dtype=torch.float64, device=loss.device)
         total = self.sum(torch.cat([loss.detach().double()[None], head, *flat]))
         counts = total[1 : len(kept) + 1].tolist()
-        sums = total[len(kept) + 1 :].split([parameter.numel() for parameter in parameters])
+        sizes = [parameter.numel() for parameter in parameters]
+        sums = torch.split(total[len(kept) + 1 :], sizes)
         for parameter, count, sum_ in zip(parameters, counts, sums, strict=True):
             # What no rank's loss depends on is not touched by the optimiser.
             parameter.grad = sum_.view_as(parameter).to(parameter.dtype) if count else None

@@ -74,8 +74,12 @@ def furthest(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> floa
 
 @pytest.mark.parametrize(
     ("case", "size"),
-    [("classifier", 3), ("regressor", 2), ("file", 2), ("tiny", 3)],
-    ids=["classifier, unequal parts", "regressor", "a file in parts", "fewer rows than ranks"],
+    [
+        pytest.param("classifier", 3, id="classifier, unequal parts"),
+        pytest.param("regressor", 2, id="regressor", marks=pytest.mark.slow),
+        pytest.param("file", 2, id="a file in parts", marks=pytest.mark.slow),
+        pytest.param("tiny", 3, id="fewer rows than ranks", marks=pytest.mark.slow),
+    ],
 )
 def test_ranks_train_the_model_of_one_process(tmp_path, case, size):
     """40 steps in float64: the weights agree to 1e-6, and all ranks have the same, bit for bit."""
@@ -96,6 +100,7 @@ def test_ranks_with_other_rows_are_refused(tmp_path):
         assert "random_state=0" in said
 
 
+@pytest.mark.slow
 def test_ranks_with_other_seeds_are_refused(tmp_path):
     for code, said in run("seeds", tmp_path, 2):
         assert code == 1
@@ -123,6 +128,7 @@ def test_a_killed_rank_ends_the_others_with_one_clear_error(tmp_path):
     assert not list(tmp_path.glob("*.hflow"))
 
 
+@pytest.mark.slow
 def test_one_rank_keeps_checkpoints_and_all_resume(tmp_path):
     assert [code for code, _ in run("checkpoint", tmp_path, 2)] == [0, 0]
     first = [weights(tmp_path / f"{rank}.hflow") for rank in range(2)]

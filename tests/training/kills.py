@@ -20,7 +20,7 @@ import numpy as np
 from hybridflow import HybridClassifier, TrainingConfig
 from hybridflow.container import read_container
 
-TRAINING = TrainingConfig(steps=150, batch_size=64, evaluations=30, patience=999, settled=30)
+TRAINING = TrainingConfig(steps=60, batch_size=64, evaluations=20, patience=999, settled=30)
 
 
 def fit(folder: Path, output: Path) -> None:
