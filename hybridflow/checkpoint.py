@@ -1,16 +1,137 @@
-"""The whole state of a training run as plain JSON and tensors, and back."""
+"""The whole state of a training run as plain JSON and tensors, in a file, and back."""
 
 from __future__ import annotations
 
+import hashlib
 import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybridflow.errors import ConfigError
+from hybridflow import __version__
+from hybridflow.container import read_container, write_container
+from hybridflow.errors import CheckpointWarning, ConfigError
 from hybridflow.history import Record, TrainingState
 from hybridflow.training import Trainer
+
+_APART = ("history", "position", "seconds")
+
+
+class Checkpoint:
+    """A file in which a run is kept while it trains, so that a killed one goes on.
+
+    Parameters
+    ----------
+    path : Path
+        A guarded safetensors file, replaced in one step; its folder is made.
+    of : dict of str to str
+        What tells the run from others, see `identify`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from hybridflow.checkpoint import Checkpoint, identify
+    >>> checkpoint = Checkpoint(Path("run/member-0.safetensors"), identify(None, "settings"))
+    >>> checkpoint.path.exists()
+    False
+    """
+
+    def __init__(self, path: Path, of: dict[str, str]) -> None:
+        self.path, self.of = path, of
+        self._written = self._warned = False
+
+    def resume(self, trainer: Trainer) -> None:
+        """Continue the run that the file holds, if there is one.
+
+        Raises
+        ------
+        ConfigError
+            If it is a run on other rows or with other settings.
+        CorruptModelError, UnsupportedFormatError, OSError
+            If the file is damaged, not a checkpoint, or not readable.
+        """
+        if not self.path.exists():
+            return
+        document, tensors = read_container(self.path)
+        found = document.get("of", {})
+        other = [part for part, digest in self.of.items() if found.get(part) != digest]
+        if other:
+            raise ConfigError(
+                f"checkpoint: {self.path} holds a run with other {' and other '.join(other)} than "
+                "this fit; give this fit another folder, or delete the file to start anew"
+            )
+        restore(trainer, document["run"], tensors)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the run; where that fails later than the first time, warn once and go on.
+
+        Raises
+        ------
+        OSError
+            If the first write fails.
+        """
+        document, tensors = capture(trainer)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_container(self.path, {"of": self.of, "run": document}, tensors)
+        except OSError as error:
+            if not self._written:
+                raise
+            if not self._warned:
+                warnings.warn(
+                    f"the checkpoint of step {trainer.state.step} could not be written ({error}); "
+                    "the one before it is kept, and training goes on",
+                    CheckpointWarning,
+                    stacklevel=2,
+                )
+            self._warned = True
+        self._written = True
+
+
+def identify(rows: object, settings: object) -> dict[str, str]:
+    """Return what tells a run from others: its version, and digests of its rows and settings.
+
+    Parameters
+    ----------
+    rows : object
+        Tensors, or dataclasses and tuples of them.
+    settings : object
+        Whatever its `repr` tells apart.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hybridflow.checkpoint import identify
+    >>> one, two = (identify((torch.arange(n),), "settings") for n in (3, 4))
+    >>> [part for part in one if one[part] != two[part]]
+    ['rows']
+    """
+    digest = hashlib.sha256()
+    for tensor in _tensors(rows):
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return {
+        "version of hybridflow": __version__,
+        "rows": digest.hexdigest(),
+        "settings": hashlib.sha256(repr(settings).encode()).hexdigest(),
+    }
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in nested dataclasses and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _tensors(part)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _tensors(getattr(value, field.name))
 
 
 def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -66,6 +187,7 @@ def capture(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     document["best_value"] = None if state.best_value == math.inf else state.best_value
     document["history"] = [record.model_dump() for record in state.history]
     document["position"] = trainer.batches.position
+    document["seconds"] = trainer.clock.elapsed()
     tensors = {f"model.{k}": _copy(v) for k, v in trainer.model.state_dict().items()}
     tensors |= {f"best.{k}": _copy(v) for k, v in state.best.items()}
     tensors |= {f"average.{i}": _copy(tensor) for i, tensor in enumerate(state.average)}
@@ -95,7 +217,7 @@ def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tenso
     """
     history = [Record(**record) for record in document["history"]]
     best_value = math.inf if document["best_value"] is None else document["best_value"]
-    numbers = {k: v for k, v in document.items() if k not in ("history", "position")}
+    numbers = {k: v for k, v in document.items() if k not in _APART}
     best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
     averages = sum(k.startswith("average.") for k in tensors)
     trainer.state = TrainingState(
@@ -106,6 +228,7 @@ def restore(trainer: Trainer, document: dict[str, Any], tensors: dict[str, Tenso
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     )
     trainer.generator.set_state(tensors["generator"])
+    trainer.clock.start -= document["seconds"]  # the limit is on all of the run
     trainer.batches.position = document["position"]
     trainer.batches.order = tensors["order"].clone()
     trainer.batches.unlabelled_order = tensors["unlabelled_order"].clone()

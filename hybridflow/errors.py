@@ -36,6 +36,10 @@ class TrainingDivergedError(HybridFlowError, RuntimeError):
     """Training met non-finite values again and again and was given up."""
 
 
+class LostProcessError(HybridFlowError, RuntimeError):
+    """A process that took part in a fit ended without an answer: it crashed or was killed."""
+
+
 class TuningError(HybridFlowError, RuntimeError):
     """A search could not go on: its storage is out of reach, or no trial succeeds."""
 
@@ -158,6 +162,10 @@ class IndexMismatchWarning(HybridFlowWarning):
 
 class InterruptedFitWarning(HybridFlowWarning):
     """Training was interrupted; the best weights so far are kept."""
+
+
+class CheckpointWarning(HybridFlowWarning):
+    """A checkpoint could not be written; the one before it is kept, and training goes on."""
 
 
 class InexactModelWarning(HybridFlowWarning):

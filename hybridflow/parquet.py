@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,14 +70,16 @@ class ParquetTable:
         import polars as pl
 
         self.path = str(path)
-        with open(self.path, "rb"):  # says itself what is wrong with a path
+        self._file = os.path.abspath(self.path)  # other processes may work in another folder
+        with open(self._file, "rb"):  # says itself what is wrong with a path
             pass
+        self._version = self._stamp()
         try:
-            lazy = pl.scan_parquet(self.path)
+            lazy = pl.scan_parquet(self._file)
             self.names = list(lazy.collect_schema())
             self._rows = int(lazy.select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise InputError(f"{self.path}: not a Parquet table: {error}") from None
+            raise InputError(f"{self.path}: not a Parquet table: {_brief(error)}") from None
         if self._rows == 0:
             raise InputError(f"{self.path}: the table has a header but no rows")
         self.columns = self.names if columns is None else list(columns)
@@ -114,14 +117,37 @@ class ParquetTable:
                 )
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """Return the rows from `start` on, before `stop`; other parts are not read."""
+        """Return the rows from `start` on, before `stop`; other parts are not read.
+
+        Raises
+        ------
+        InputError
+            If they cannot be read, or the file is no longer the one that was opened.
+        OSError
+            If it is gone.
+        """
         import polars as pl
 
-        lazy = pl.scan_parquet(self.path).select(self.columns if columns is None else columns)
+        lazy = pl.scan_parquet(self._file).select(self.columns if columns is None else columns)
         try:
-            return lazy.slice(start, stop - start).collect()
+            rows = lazy.slice(start, stop - start).collect()
+            failure = None
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise InputError(f"{self.path}: rows {start} to {stop}: {error}") from None
+            failure = f"{self.path}: rows {start} to {stop - 1}: {_brief(error)}"
+        # Looked at last, so that a change while rows were read is seen, and told as the cause.
+        if self._stamp() != self._version:
+            raise InputError(
+                f"{self.path}: the file has changed since it was opened, and rows of both would "
+                "be mixed; open it anew: ParquetTable(path)"
+            )
+        if failure is not None:
+            raise InputError(failure)
+        return rows
+
+    def _stamp(self) -> tuple[int, int, int]:
+        """Return what tells a file from a later one in its place."""
+        found = os.stat(self._file)
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def parts(
         self, columns: Sequence[str] | None = None, size: int | None = None
@@ -178,6 +204,11 @@ class ParquetTable:
         positions = np.concatenate(places)
         order = np.argsort(positions)
         return positions[order], pl.concat(found)[order]
+
+
+def _brief(error: BaseException) -> str:
+    """Return the first line of what polars says, which goes on about its plan."""
+    return str(error).strip().partition("\n")[0]
 
 
 class Extra:

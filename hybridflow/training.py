@@ -13,7 +13,8 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 
 from hybridflow.batches import Batches, BatchSource, Rows, keyed_noise, levels, uniform_noise
 from hybridflow.callbacks import Callback
+from hybridflow.distributed import current
 from hybridflow.errors import ConfigError, InterruptedFitWarning, TrainingDivergedError
-from hybridflow.guards import stop_on_interrupt
+from hybridflow.guards import put_off_termination, stop_on_interrupt
 from hybridflow.history import History, Record, TrainingConfig, TrainingState
 from hybridflow.likelihoods.basis import Dropout, HiddenBasis
 from hybridflow.model import HybridModel
@@ -95,6 +97,9 @@ class Trainer:
     source : callable, optional
         From the size of a batch and a generator to where batches come from; by
         default `rows`, of which a source may hold many more.
+    save : callable, optional
+        Called with the trainer at the start, after each evaluation and at the end,
+        between two steps, to keep the run; see `hybridflow.checkpoint.Checkpoint`.
 
     Examples
     --------
@@ -130,8 +135,11 @@ class Trainer:
         keyed: bool = False,
         seconds: float | None = None,
         source: Callable[[int, torch.Generator], BatchSource] | None = None,
+        save: Callable[[Trainer], None] | None = None,
     ) -> None:
         self.model = model
+        self.save = save
+        self.group = current()
         self.rows = rows
         self.held_out = held_out
         self.config = config
@@ -196,6 +204,11 @@ class Trainer:
             If non-finite values came back after every restart; the model then
             holds the best finite weights.
         """
+        if not self.group.alone and not self.model.train().flow.repeatable:
+            raise ConfigError(
+                "the flow draws at random or learns from its batch in a pass, which ranks that see "
+                "parts of a batch cannot share; choose another flow, or fit with one process"
+            )
         with less_memory(self.model.flow, self.config.memory):
             return self.train()
 
@@ -208,7 +221,7 @@ class Trainer:
             self.call("on_fit_start")
             if state.step == 0 and not state.history:
                 self.evaluate()
-            with stop_on_interrupt(self.interrupt):
+            with stop_on_interrupt(self.interrupt), self.kept():
                 while not self.finished():
                     self.take_step()
                     self.replan()
@@ -218,6 +231,7 @@ class Trainer:
                     self.call("on_step_end")
                     if due:
                         self.call("on_validation")
+                        self.keep()
         finally:
             self.model.load_state_dict(state.best)
             self.call("on_fit_end")
@@ -229,6 +243,19 @@ class Trainer:
                 stacklevel=2,
             )
         return state
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the run before and after a block that SIGTERM does not cut short."""
+        self.keep()
+        with put_off_termination(self.interrupt) if self.save else nullcontext():
+            yield
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep the run in a checkpoint, if there is one, on one rank of those that share it."""
+        if self.save is not None and self.group.first:
+            self.save(self)
 
     def planned_steps(self) -> int:
         """Return the most steps of this run."""
@@ -250,7 +277,8 @@ class Trainer:
             return
         # The first steps are slower, and an evaluation takes its time, too.
         possible = math.floor(state.step * self.clock.seconds / max(elapsed, 1e-9))
-        state.steps = max(state.step, min(self.planned_steps(), possible))
+        steps = max(state.step, min(self.planned_steps(), possible))
+        state.steps = int(self.group.of_first(steps))
         self.between = max(1, state.steps // self.config.evaluations)
 
     def finished(self) -> bool:
@@ -261,6 +289,7 @@ class Trainer:
         early = self.held_out is not None and waited >= self.config.patience * self.between
         early = early and state.skipped == 0  # steps that were not taken try no one's patience
         nothing = self.optimizer is None
+        state.interrupted = self.group.any(state.interrupted)
         return state.interrupted or state.step >= state.steps or early or nothing
 
     @torch.enable_grad()
@@ -273,11 +302,12 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         noise = self.draw_noise(batch, self.levels, self.generator)
         smoothing = self.draw_smoothing(batch, self.generator)
-        task, density = self.losses(batch, noise, smoothing)
+        task, density = self.losses(*self.part(batch, noise, smoothing), whole=batch)
         loss = self.step_scale() * density
         if task is not None:
             loss = task + loss
         torch.autograd.backward(loss)
+        loss = self.group.combine(loss, self.parameters)
         norm = gradient_norm(self.parameters)
         state.step += 1
         if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
@@ -295,6 +325,31 @@ class Trainer:
         if self.source is not None:
             return self.source.draw()
         return self.rows if self.full else self.rows[self.batches.draw()]
+
+    def part(
+        self, batch: Rows, noise: Tensor | None, smoothing: Tensor | None
+    ) -> tuple[Rows, Tensor | None, Tensor | None]:
+        """Return the rows of this rank, and the noise on them.
+
+        Where there are fewer rows than ranks, some take a row at weight 0.
+        """
+        if self.group.alone:
+            return batch, noise, smoothing
+        mine = self.group.share(len(batch))
+        idle, start = len(mine) == 0, int(mine[0]) if len(mine) else 0
+        mine = torch.tensor([0]) if idle else mine
+        for module in self.model.modules():
+            if isinstance(module, Dropout):
+                module.window = (start, len(batch))
+        rows = batch[mine.to(batch.x.device)]
+        if idle:
+            rows = replace(rows, weight=0 * rows.weight, task_weight=0 * rows.task_weight)
+        mine = mine.to(batch.x.device)
+        return (
+            rows,
+            None if noise is None else noise[mine],
+            None if smoothing is None else smoothing[mine],
+        )
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -362,19 +417,25 @@ class Trainer:
         return weight / max(1, self.model.event.features)
 
     def losses(
-        self, rows: Rows, noise: Tensor | None, smoothing: Tensor | None = None
+        self,
+        rows: Rows,
+        noise: Tensor | None,
+        smoothing: Tensor | None = None,
+        *,
+        whole: Rows | None = None,
     ) -> tuple[Tensor | None, Tensor]:
         """Return the task term (None without labels) and the density term before λ / D.
 
-        Where cells are noised, both views go through the flow as one batch.
+        Where cells are noised, both views go through the flow as one batch. The
+        denominators are those of `whole`, the batch that the rows are a part of.
         """
-        model, targets = self.model, rows.targets
+        model, targets, whole = self.model, rows.targets, whole or rows
         z, context, log_density = model.views(rows.x, noise, smoothing)
-        density = -(rows.weight * log_density).sum() / rows.weight.sum()
-        if model.head is None or targets is None:
+        density = -(rows.weight * log_density).sum() / whole.weight.sum()
+        if model.head is None or targets is None or whole.targets is None:
             return None, density
         weight = torch.where(targets.labelled, rows.task_weight, 0.0)
-        total = weight.sum()
+        total = torch.where(whole.targets.labelled, whole.task_weight, 0.0).sum()
         if total == 0:
             return None, density
         held = z.detach()
@@ -433,6 +494,8 @@ class Trainer:
         self.model.eval()
         with self.averaged():
             task, density = self.losses(rows, self.check_noise, self.check_smoothing)
+            # The same decisions on every rank, also where machines round differently.
+            self.group.send([density] if task is None else [task, density])
             value = self.density_scale * float(density) + (0.0 if task is None else float(task))
             if not math.isfinite(value):
                 return
@@ -459,8 +522,8 @@ class Trainer:
         self.state.interrupted = True
 
     def call(self, hook: str) -> None:
-        """Call one hook of every callback."""
-        for callback in self.callbacks:
+        """Call one hook of every callback, on one rank of those that train together."""
+        for callback in self.callbacks if self.group.first else ():
             getattr(callback, hook)(self.state)
 
 

@@ -32,6 +32,7 @@ _PLAIN = (
     "time_limit",
     "members",
     "n_jobs",
+    "checkpoint",
     "class_weight",
     "contamination",
     "device",

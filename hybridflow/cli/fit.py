@@ -30,6 +30,7 @@ and for the training."""
 
 
 def command(
+    context: typer.Context,
     data: Data,
     output: Annotated[
         Path,
@@ -131,6 +132,15 @@ def command(
             rich_help_panel="Training",
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep the training here while it runs: the same command, after it was killed, "
+            "goes on from there.",
+            rich_help_panel="Training",
+        ),
+    ] = None,
     validation: Annotated[
         float | None,
         typer.Option(
@@ -189,6 +199,7 @@ def command(
     """Fit a model to a table and save it to one file.
 
     Ctrl-C stops the training; the best weights so far are saved and the exit code is 130.
+    Under torchrun all processes train one model, and the first of them talks and saves.
     """
     from hybridflow.cli.building import build
     from hybridflow.cli.columns import declarations, guess_task, names_in, take_apart
@@ -202,9 +213,11 @@ def command(
         refuse_existing,
         shown,
     )
+    from hybridflow.distributed import joined
     from hybridflow.errors import ConfigError
     from hybridflow.parquet import ParquetTable
 
+    group = context.with_resource(joined())
     if not force:
         refuse_existing(output)
     given = {
@@ -222,6 +235,7 @@ def command(
         "likelihood_weight": likelihood_weight,
         "members": members,
         "n_jobs": n_jobs,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
         "buffer": buffer,
         "validation": validation,
         "seed": seed,
@@ -231,7 +245,7 @@ def command(
     flags = {name: value for name, value in given.items() if value is not None}
     document, source = ({}, Source()) if config is None else read_file(config)
     settings, notes = merge(document, source, assignments or [], flags)
-    say = (lambda text: None) if quiet else talk
+    say = talk if group.first and not quiet else (lambda text: None)
     for note in notes:
         say(f"note: {note}")
 
@@ -279,6 +293,8 @@ def command(
             estimator.fit(parts.X, parts.y, sample_weight=parts.weight)
     for line in trained(estimator):
         say(line)
+    if not group.first:
+        return
     estimator.save(output, overwrite=force)
     say(f"saved: {output} ({output.stat().st_size:,} bytes)")
     if not quiet:

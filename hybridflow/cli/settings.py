@@ -43,8 +43,8 @@ class Settings(Config):
     training : dict
         Fields of `hybridflow.TrainingConfig`.
     likelihood_weight, validation, calibration,
-    missing, unknown, quality, time_limit, members, n_jobs, class_weight, contamination, device,
-    dtype, seed
+    missing, unknown, quality, time_limit, members, n_jobs, checkpoint, class_weight,
+    contamination, device, dtype, seed
         As the parameters of the estimators (``seed`` is ``random_state``); None
         for their defaults.
     buffer : int, optional
@@ -70,6 +70,7 @@ class Settings(Config):
     time_limit: float | None = None
     members: int | None = None
     n_jobs: int | None = None
+    checkpoint: str | None = None
     buffer: int | None = None
     class_weight: Literal["balanced"] | None = None
     contamination: float | Literal["auto"] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ from hybridflow.estimators.matching import (
     match_columns,
 )
 from hybridflow.estimators.parameters import (
+    check_checkpoint,
     check_choice,
     check_count,
     check_device,
@@ -106,6 +108,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     device: str
     dtype: str
     random_state: Any
+    checkpoint: str | os.PathLike[str] | None
     callbacks: Sequence[Callback]
     registry: Registry | None
 
@@ -267,6 +270,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         assert isinstance(training, TrainingConfig)
         device, time_limit = check_device(self.device), check_time(self.time_limit)
         n_jobs = check_jobs(self.n_jobs)
+        folder = check_checkpoint(self.checkpoint, self.random_state, streamed=source is not None)
         members = check_members(self._quality().members if self.members is None else self.members)
         rng = check_seed(self.random_state)
 
@@ -347,6 +351,7 @@ class FlowEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
                         if source is None
                         else source.positions[np.union1d(positions, roles.calibration)]
                     ),
+                    checkpoint=None if folder is None else folder / f"member-{member}.safetensors",
                 )
             )
         crew = fit_members(

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback, everywhere
-from hybridflow.errors import ConfigError
+from hybridflow.distributed import check_shareable, current
+from hybridflow.errors import ConfigError, LostProcessError
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.members import fit_member
 from hybridflow.estimators.streaming import Stream
@@ -45,6 +46,7 @@ class Share:
     seed : int
     unseen : ndarray of int or None
         None where all rows are in memory.
+    checkpoint : Path or None
     """
 
     blueprint: Blueprint
@@ -53,6 +55,7 @@ class Share:
     training: TrainingConfig
     seed: int
     unseen: NDArray[np.int64] | None = None
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Common:
             seconds=seconds,
             stream=self.stream,
             unseen=share.unseen,
+            checkpoint=share.checkpoint,
         )
 
 
@@ -125,7 +129,10 @@ def fit_members(
     clock: Clock,
     n_jobs: int | None,
 ) -> Crew:
-    """Fit every member; the weights are the same, bit for bit, however many at a time.
+    """Fit every member; the weights are the same however many at a time.
+
+    They are so bit for bit where this process computes in one thread, as the others do;
+    with more threads sums may differ in their last digit.
 
     While callbacks of every fit are set (`call_everywhere`), it is one at a time.
     After Ctrl-C members that have begun keep their best weights, others are left out.
@@ -145,14 +152,19 @@ def fit_members(
     ------
     ConfigError
         If callbacks or a local plugin would have to go to other processes.
+    LostProcessError
+        If one of these was killed.
     """
     jobs = min(joblib.effective_n_jobs(n_jobs), len(shares))
+    group = current()
+    check_shareable(group, jobs=jobs)
     if jobs > 1 and not everywhere():  # those of every fit, say a log, live in this process
         return _side_by_side(shares, common, registry, callbacks=callbacks, clock=clock, jobs=jobs)
     models, histories, interrupted = [], [], False
     for member, share in enumerate(shares):
         seconds = clock.share(len(shares) - member)
-        model, state = common.fit(share, registry, callbacks, seconds)
+        with group.leave_on_error():
+            model, state = common.fit(share, registry, callbacks, seconds)
         models.append(model)
         histories.append(state.history)
         interrupted |= state.interrupted
@@ -195,23 +207,27 @@ def _side_by_side(
         pool = joblib.Parallel(jobs, backend="loky", pre_dispatch=jobs, batch_size=1)
         with stop_on_interrupt(stop.touch):
             try:
-                answers = [answer for answer in pool(tasks) if answer is not None]
+                answered: list[_Answer | None] = pool(tasks)
             except TerminatedWorkerError:
                 if stop.exists():  # Ctrl-C reached a process that had not begun
                     raise KeyboardInterrupt from None
-                raise
-    models = []
-    for share, answer in zip(shares, answers, strict=False):
+                raise LostProcessError(
+                    f"n_jobs={jobs}: a process that fitted a member ended without an answer, most "
+                    "often because memory ran out, of which each process needs its own; fit with "
+                    "fewer at a time, such as n_jobs=1"
+                ) from None
+    models, histories, interrupted = [], [], False
+    for share, answer in zip(shares, answered, strict=True):
+        if answer is None:  # later ones would be taken for this one, with its held-out rows
+            break
         model = share.blueprint.build(registry, seed=0)
         model.load_state_dict(answer.weights)
         models.append(model.to(device).eval().requires_grad_(False))
+        histories.append(answer.history)
+        interrupted |= answer.interrupted
         for warning in answer.warnings:
             warnings.warn(warning, stacklevel=6)
-    return Crew(
-        models,
-        [answer.history for answer in answers],
-        any(answer.interrupted for answer in answers),
-    )
+    return Crew(models, histories, interrupted)
 
 
 def _check_portable(

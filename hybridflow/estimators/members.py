@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from hybridflow.batches import Rows
 from hybridflow.callbacks import Callback
+from hybridflow.checkpoint import Checkpoint, identify
 from hybridflow.contract import check_contract
+from hybridflow.distributed import current
 from hybridflow.errors import TrainingDivergedError
 from hybridflow.estimators.blueprint import Blueprint
 from hybridflow.estimators.finishing import finish_head
@@ -44,6 +47,7 @@ def fit_member(
     seconds: float | None = None,
     stream: Stream | None = None,
     unseen: NDArray[np.int64] | None = None,
+    checkpoint: Path | None = None,
 ) -> tuple[HybridModel, TrainingState]:
     """Fit one member and return it, ready to answer in float64, with its training state.
 
@@ -69,17 +73,33 @@ def fit_member(
         Where batches come from, if `rows` are a sample of a file.
     unseen : ndarray of int, optional
         Positions in the file of the rows of the sample that are held out.
+    checkpoint : Path, optional
+        Where the run is kept, and goes on from.
     """
+    group = current()
+    if not group.alone:
+        numbers = (len(rows), rows.x.nan_to_num().sum(), rows.task_weight.sum(), seed)
+        group.check_same(
+            torch.tensor([float(number) for number in numbers]),
+            "have different rows, weights or seeds; read the same table on every rank, and pass "
+            "the same integer: random_state=0",
+        )
     model = blueprint.build(registry, seed).to(rows.x.device)
     mine = rows[train.to(rows.x.device)]
     name = registry.resolve("flow", blueprint.flow)[0].name
     head = None if blueprint.head is None else registry.resolve("head", blueprint.head)[0]
     mixes = head is not None and head.requires_base is None
-    initialize(model, mine, seed, name, mixes=mixes, blur=training.noise or 0.0)
+    if group.first:
+        initialize(model, mine, seed, name, mixes=mixes, blur=training.noise or 0.0)
+    group.send_model(model)
     model.network_to(dtype)
     source = None
     if stream is not None and unseen is not None:
         source = partial(Windows, stream, unseen, partial(usable, model))
+    kept = None
+    if checkpoint is not None:
+        settings = (blueprint, training, likelihood_weight, seed, dtype, keyed)
+        kept = Checkpoint(checkpoint, identify((rows, train, held_out), settings))
     trainer = Trainer(
         model,
         tame(model, mine),
@@ -91,7 +111,14 @@ def fit_member(
         keyed=keyed,
         seconds=seconds,
         source=source,
+        save=None if kept is None else kept.save,
     )
+    if kept is not None:
+        kept.resume(trainer)
+        group.check_same(
+            torch.tensor([float(trainer.state.step)]),
+            "found different checkpoints; give all of them one folder that they share",
+        )
     try:
         state = trainer.run()
     except TrainingDivergedError as error:
@@ -100,6 +127,7 @@ def fit_member(
     finish(model, mine)
     model.network_to(torch.float64)
     finish_head(model, tame(model, mine))
+    group.send_model(model)
     return model.requires_grad_(False), state
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,28 @@ def check_jobs(value: Any) -> int | None:
             f"{value!r}"
         )
     return int(value)
+
+
+def check_checkpoint(value: Any, random_state: Any, *, streamed: bool) -> Path | None:
+    """Return the folder in which the runs of a fit are kept, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ConfigError(f"checkpoint must be the path of a folder or None, got {value!r}")
+    path = Path(os.fsdecode(value))
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"checkpoint must be a folder, and {path} is a file; name another path")
+    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
+        raise ConfigError(
+            f"checkpoint={os.fspath(value)!r} needs a fit that can be repeated, and random_state "
+            f"is {random_state!r}; pass a whole number: random_state=0"
+        )
+    if streamed:
+        raise ConfigError(
+            "checkpoint: a fit to a table that is read in parts cannot be kept, since where it "
+            "reads is not; raise its buffer to the number of rows, or leave checkpoint out"
+        )
+    return path
 
 
 def check_dtype(value: Any, *, small: bool) -> torch.dtype:

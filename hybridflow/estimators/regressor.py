@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
@@ -99,6 +100,10 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         distinct rows, float32 else. Answers are computed in float64.
     random_state : int, RandomState or None, default=None
         The same whole number gives the same model, bit for bit, on a CPU.
+    checkpoint : str or path, optional
+        Folder in which the fit is kept while it trains: the same fit, after it was
+        killed, goes on from there, and ends with the same model bit for bit on a CPU.
+        Needs a whole number as `random_state`, and a folder for each fit.
     callbacks : sequence of Callback, default=()
     registry : Registry, optional
         Where names resolve; the default one if not given.
@@ -154,6 +159,7 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         device: str = "cpu",
         dtype: str = "auto",
         random_state: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         callbacks: Sequence[Callback] = (),
         registry: Registry | None = None,
     ) -> None:
@@ -174,6 +180,7 @@ class HybridRegressor(RegressorMixin, IntervalEstimator):
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
+        self.checkpoint = checkpoint
         self.callbacks = callbacks
         self.registry = registry
 

@@ -1,7 +1,7 @@
 """The state of a fitted estimator as plain JSON and tensors, and back.
 
 What the caller owns is not kept: callbacks, splitters, positions, random
-states and registries come back as the defaults of the constructor.
+states, checkpoints and registries come back as the defaults of the constructor.
 """
 
 from __future__ import annotations
@@ -164,6 +164,8 @@ def _params(estimator: FlowEstimator) -> dict[str, Any]:
     """Return the constructor parameters that are plain values or configs."""
     params: dict[str, Any] = {}
     for name, value in estimator.get_params(deep=False).items():
+        if name == "checkpoint":
+            continue
         plain = value.item() if isinstance(value, np.generic) else value
         if isinstance(plain, Config):
             if name in _COMPONENTS:

@@ -187,20 +187,19 @@ class Stream:
         names = [*source.features, *source.target, *([source.weight] if source.weight else [])]
         frame = source.table.read(start, stop, names)
         here = unseen[np.searchsorted(unseen, start) : np.searchsorted(unseen, stop)] - start
-        kept = np.ones(frame.height, dtype=bool)
-        kept[here] = False
         try:
-            return self._rows(frame.filter(kept))
+            rows = self._rows(frame)
         except InputError as error:
             raise type(error)(
-                f"{source.table.path}: rows {start} to {stop - 1}, counted from there: {error}"
+                f"{source.table.path}: rows {start} to {stop - 1}, counted from {start}: {error}"
             ) from None
+        kept = rows.weight > 0
+        kept[torch.as_tensor(here)] = False
+        return rows[kept.nonzero()[:, 0]]
 
     def _rows(self, frame: pl.DataFrame) -> Rows:
         source, schema, n = self.source, self.schema, frame.height
         levels = [j for j, column in enumerate(schema.columns) if column.levels]
-        if n == 0:
-            return _none(len(schema.kept))
         weight = np.ones(n)
         if source.weight is not None:
             # The last one makes up for parts in which all weights are 0.
@@ -218,17 +217,16 @@ class Stream:
             targets = replace(self._targets(frame), offset=schema.layout.offset(x))
             if self.class_factors is not None:
                 factor = self.class_factors[targets.values[:, 0].long()]
-        rows = Rows(x, targets, counted, counted * factor)
-        return rows[(counted > 0).nonzero()[:, 0]]
+        return Rows(x, targets, counted, counted * factor)
 
     def _targets(self, frame: pl.DataFrame) -> TargetBatch:
         import polars as pl
 
         assert self.read_targets is not None
         source = self.source
-        both = pl.concat([source.anchors, frame.select(source.target)])
+        both = pl.concat([frame.select(source.target), source.anchors])
         y = targets_of(both, source.target, source.single)
-        return self.read_targets(y, both.height)[source.anchors.height :]
+        return self.read_targets(y, both.height)[: frame.height]
 
 
 class Windows:
@@ -262,12 +260,12 @@ class Windows:
         self.total = len(stream.source.table) - len(unseen)
         self.order: list[int] = []
         self.left = 0
-        self.rows: Rows
-        self.batches: Batches
+        self.rows: Rows | None = None
+        self.batches: Batches | None = None
 
     def draw(self) -> Rows:
         """Return the rows of the next batch."""
-        while self.left == 0:
+        while self.rows is None or self.batches is None or self.left == 0:
             self._load()
         self.left -= 1
         return self.rows[self.batches.draw()]
@@ -277,6 +275,7 @@ class Windows:
         if not self.order:
             self.order = torch.randperm(self.stream.count, generator=self.generator).tolist()
         now, self.order = self.order[:PARTS], self.order[PARTS:]
+        self.rows = self.batches = None  # no two windows in memory together
         read = [self.stream.read(part, self.unseen) for part in now]
         parts = [rows for rows in read if len(rows)]
         if not parts:
@@ -306,11 +305,6 @@ def _together(parts: Sequence[Rows]) -> Rows:
         torch.cat([rows.weight for rows in parts]),
         torch.cat([rows.task_weight for rows in parts]),
     )
-
-
-def _none(width: int) -> Rows:
-    empty = torch.empty(0, dtype=torch.float64)
-    return Rows(torch.empty(0, width, dtype=torch.float64), None, empty, empty)
 
 
 def _named(what: Any, role: str) -> list[str]:

@@ -96,6 +96,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+        self.window: tuple[int, int] | None = None
         self.register_buffer("seed", torch.randint(2**62, ()))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
@@ -105,7 +106,10 @@ class Dropout(nn.Module):
             return x
         generator = torch.Generator().manual_seed(int(self.seed) + int(self.count))
         self.count += 1
-        kept = torch.rand(x.shape, generator=generator, dtype=torch.float32) >= self.rate
+        # Rows that are a part of a batch meet the draws that they have in the whole of it.
+        start, total = self.window or (0, len(x))
+        draws = torch.rand(total, *x.shape[1:], generator=generator, dtype=torch.float32)
+        kept = draws[start : start + len(x)] >= self.rate
         return x * kept.to(x) / (1 - self.rate)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
 import sys
 import textwrap
@@ -19,6 +21,7 @@ from hybridflow import (
     ParquetTable,
     TrainingConfig,
 )
+from hybridflow.callbacks import Callback
 from hybridflow.errors import ConfigError, InputError
 from hybridflow.estimators.streaming import Windows
 from hybridflow.flows import SplineCoupling
@@ -149,15 +152,62 @@ def test_a_rare_class_is_found_wherever_it_is(tmp_path):
     assert fitted.classes_.tolist() == ["rare", "usual"]
 
 
-def test_a_cell_that_cannot_be_used_is_found_where_it_is(tmp_path):
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("a", math.inf, "infinity: column 'a'"),
+        ("price", math.inf, "y "),
+        ("weight", -1.0, "got -1"),
+    ],
+    ids=["feature", "target", "weight"],
+)
+def test_a_cell_that_cannot_be_used_is_found_where_it_is(tmp_path, column, value, message):
     rows = frame(4000).with_columns(
-        a=pl.when(pl.col("id") == 3210).then(float("inf")).otherwise(pl.col("a"))
+        pl.when(pl.col("id") == 3210).then(value).otherwise(pl.col(column)).alias(column)
     )
     rows.write_parquet(tmp_path / "bad.parquet")
     table = ParquetTable(tmp_path / "bad.parquet", columns=FEATURES, buffer=1000)
-    density = FlowDensity(SMALL, training=TrainingConfig(steps=80), members=1, random_state=0)
-    with pytest.raises(InputError, match=r"bad\.parquet: rows 3[0-9]+ to .*infinity: column 'a'"):
-        density.fit(table)  # an epoch reads every row that is not held out
+    regressor = HybridRegressor(
+        SMALL, training=TrainingConfig(steps=200), members=1, random_state=0
+    )
+    with pytest.raises(InputError, match=message) as caught:  # an epoch reads every row
+        regressor.fit(table, "price", sample_weight="weight")
+    place = re.search(r"bad\.parquet: rows \d+ to \d+, counted from (\d+): ", str(caught.value))
+    row = re.search(r"row (\d+)", str(caught.value)[place.end() :])
+    assert int(place[1]) + int(row[1]) == 3210
+
+
+@pytest.mark.parametrize("after", ["other-rows", "fewer-columns", "no-file"])
+def test_a_file_that_changes_while_it_is_read_is_refused(path, after):
+    class Change(Callback):
+        def on_step_end(self, state):
+            if state.step == 1 and after == "no-file":
+                path.unlink()
+            elif state.step == 1:
+                other = frame(ROWS, seed=1)
+                (other if after == "other-rows" else other.select("a")).write_parquet(path)
+
+    table = ParquetTable(path, columns=FEATURES, buffer=1000)
+    density = FlowDensity(
+        SMALL,
+        training=TrainingConfig(steps=200),
+        members=1,
+        random_state=0,
+        callbacks=(Change(),),
+    )
+    expected = FileNotFoundError if after == "no-file" else InputError
+    with pytest.raises(expected, match=r"table\.parquet"):
+        density.fit(table)
+    assert not hasattr(density, "models_")
+
+
+def test_a_file_is_found_from_another_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    table = ParquetTable(path.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert table.path == path.name
+    assert table.read(0, 3).height == 3
 
 
 def test_a_file_of_few_distinct_rows_is_no_small_table(tmp_path):

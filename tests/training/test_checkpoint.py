@@ -94,8 +94,8 @@ def test_a_run_with_bad_steps_is_resumed(make_rows, make_trainer, step):
         made = make_trainer(make_rows(75), make_rows(30, seed=7), steps=30, batch_size=16)
         clean = made.losses
 
-        def spoilt(rows, noise, smoothing):
-            task, density = clean(rows, noise, smoothing)
+        def spoilt(rows, noise, smoothing, **whole):
+            task, density = clean(rows, noise, smoothing, **whole)
             bad = made.model.training and 5 <= made.state.step < 11
             return task, density * float("nan") if bad else density
 

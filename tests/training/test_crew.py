@@ -8,9 +8,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -99,9 +101,26 @@ def test_a_limit_of_time_holds():
     assert all(0 < history[-1].step < 100_000 for history in model.histories_)
 
 
-INTERRUPTED = """
+def test_members_go_with_their_held_out_rows_where_one_between_them_did_not_begin(monkeypatch):
+    class Pool(joblib.Parallel):
+        """Ctrl-C came when the first and the third member had begun, but not the second."""
+
+        def __call__(self, tasks):
+            first, _, third = [function(*arguments) for function, arguments, _ in tasks]
+            return [first, None, third]
+
+    monkeypatch.setattr(joblib, "Parallel", Pool)
+    X, y = table()
+    settings = {"training": QUICK, "members": 3, "random_state": 0}
+    some = HybridRegressor("realnvp", **settings, n_jobs=2).fit(X, y)
+    every = HybridRegressor("realnvp", **settings).fit(X, y)
+    assert some.histories_ == every.histories_[:1]
+
+
+SCRIPT = """
     import numpy as np, signal, warnings
     from hybridflow import FlowDensity, TrainingConfig
+    from hybridflow.errors import LostProcessError
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     X = np.random.default_rng(0).normal(size=(400, 2))
@@ -112,41 +131,67 @@ INTERRUPTED = """
         model.fit(X)
     except KeyboardInterrupt:
         print("raised")
+    except LostProcessError as error:
+        raise SystemExit(str(error))
     print(model.interrupted_, len(model.models_), np.isfinite(model.score_samples(X)).all())
 """
 
 
-def workers_at_work(parent: int) -> int:
-    """Return how many worker processes ignore Ctrl-C, as they do once they fit a member."""
-    found = 0
+def workers_at_work(parent: int) -> list[int]:
+    """Return the worker processes that ignore Ctrl-C, as they do once they fit a member."""
+    found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             command = (status.parent / "cmdline").read_bytes()
             lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(lines["PPid"]) == parent and b"popen_loky" in command:
-            found += int(lines["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
+        ignores = int(lines["SigIgn"], 16) >> (signal.SIGINT - 1) & 1
+        if int(lines["PPid"]) == parent and b"popen_loky" in command and ignores:
+            found.append(int(lines["Pid"]))
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at processes in /proc")
-@pytest.mark.parametrize(("what", "said"), [("keep", ""), ("raise", "raised\n")])
-def test_ctrl_c_keeps_the_best_weights_of_the_members_that_began(what, said):
-    script = textwrap.dedent(INTERRUPTED.format(what=what))
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="looks at processes in /proc"
+)
+
+
+@contextmanager
+def fitting(what: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a fit that does not end, up to where two members are being fitted."""
     process = subprocess.Popen(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", textwrap.dedent(SCRIPT.format(what=what))],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a group of its own, all of which Ctrl-C reaches
     )
     try:
-        while process.poll() is None and workers_at_work(process.pid) < 2:
+        while process.poll() is None and len(workers_at_work(process.pid)) < 2:
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGINT)
-        out, _ = process.communicate(timeout=120)
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@needs_proc
+@pytest.mark.parametrize(("what", "said"), [("keep", ""), ("raise", "raised\n")])
+def test_ctrl_c_keeps_the_best_weights_of_the_members_that_began(what, said):
+    with fitting(what) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=120)
     assert out == f"{said}True 2 True\n"
+
+
+@needs_proc
+def test_a_process_that_is_killed_ends_the_fit():
+    with fitting("keep") as process:
+        os.kill(workers_at_work(process.pid)[0], signal.SIGKILL)
+        _, told = process.communicate(timeout=120)
+        assert not workers_at_work(process.pid)
+    assert process.returncode == 1
+    assert "a process that fitted a member ended without an answer" in told
+    assert "n_jobs=1" in told

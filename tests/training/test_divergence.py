@@ -25,8 +25,8 @@ class Poison:
         self.training = lambda: trainer.model.training
         self.calls = 0
 
-    def __call__(self, rows, noise, smoothing):
-        task, density = self.clean(rows, noise, smoothing)
+    def __call__(self, rows, noise, smoothing, **whole):
+        task, density = self.clean(rows, noise, smoothing, **whole)
         if self.training():
             self.calls += 1
             if self.calls in self.spoilt:
@@ -132,8 +132,8 @@ def test_e01_an_evaluation_that_is_not_finite_is_no_candidate(make_rows, make_tr
     trainer = make_trainer(make_rows(40), make_rows(30, seed=7), steps=10, evaluations=10)
     clean = trainer.losses
 
-    def spoilt(rows, noise, smoothing):
-        task, density = clean(rows, noise, smoothing)
+    def spoilt(rows, noise, smoothing, **whole):
+        task, density = clean(rows, noise, smoothing, **whole)
         return task, density if trainer.model.training else density * math.nan
 
     trainer.evaluate()

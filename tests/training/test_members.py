@@ -35,10 +35,10 @@ def seen(monkeypatch) -> list[tuple[Trainer, set[float], set[float]]]:
             self.checked: set[float] = set()
             trainers.append(self)
 
-        def losses(self, rows, noise, smoothing):
+        def losses(self, rows, noise, smoothing, **whole):
             kind = self.trained if torch.is_grad_enabled() else self.checked
             kind.update(rows.x[:, 0].tolist())
-            return super().losses(rows, noise, smoothing)
+            return super().losses(rows, noise, smoothing, **whole)
 
     monkeypatch.setattr(hybridflow.estimators.members, "Trainer", Spied)
     return trainers
@@ -128,8 +128,8 @@ def test_a_diverged_fit_names_its_flow(monkeypatch):
     X, _ = marked()
     clean = Trainer.losses
 
-    def spoilt(self, rows, noise, smoothing):
-        task, density = clean(self, rows, noise, smoothing)
+    def spoilt(self, rows, noise, smoothing, **whole):
+        task, density = clean(self, rows, noise, smoothing, **whole)
         return task, density * float("nan")
 
     monkeypatch.setattr(Trainer, "losses", spoilt)

@@ -29,8 +29,8 @@ def weights_of_steps(trainer, monkeypatch) -> list[float]:
     """Return λ of each step, solved from the loss of the step and its two terms."""
     noted, parts, losses = Losses(monkeypatch), [], trainer.losses
 
-    def spy(*arguments):
-        task, density = losses(*arguments)
+    def spy(*arguments, **whole):
+        task, density = losses(*arguments, **whole)
         if torch.is_grad_enabled():
             parts.append((task.item(), density.item()))
         return task, density

@@ -1,6 +1,6 @@
 """Coverage, width and size of intervals and sets at 90 %, beside MAPIE around MLPs.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/coverage.py [--sets concrete,adult] [--splits 5]
+    OMP_NUM_THREADS=1 python tests/benchmarks/intervals.py [--sets concrete,adult] [--splits 5]
         [--cache build/coverage] [--quick]
 
 Each split takes a random fifth of the table for testing, since coverage is promised for rows
@@ -266,7 +266,7 @@ def main() -> None:
     lines = [
         "# Coverage of intervals and sets",
         "",
-        "Written by `python tests/benchmarks/coverage.py`, which says what is measured and how.",
+        "Written by `python tests/benchmarks/intervals.py`, which says what is measured and how.",
         f"Mean over {arguments.splits} random splits, coverage {COVERAGE:g} asked for. Outside:",
         "splits whose coverage is not in its beta-binomial band. Width in the units of y, size in",
         "classes. Filled: coverage and size of sets that are never empty.",
