@@ -120,7 +120,7 @@ def test_the_shell_fits_titanic_as_it_comes(shared_data: Path, tmp_path: Path) -
     brief = ("--set", "training.steps=100", "--members", "1", "-o", "titanic.hflow")
     said = run("fit", "titanic.csv", "--target", "survived", *brief)
     assert "task: classification" in said
-    assert "mass: 7 levels (A, B, C, D, ...); 77.1 % missing, a level of its own" in said
+    assert "mass: 8 levels (A, B, C, D, ...); 77.1 % missing, a level of its own" in said
     assert "19.9 % missing, with a flag" in run("inspect", "titanic.hflow")
     run("predict", "titanic.hflow", "titanic.csv", "-o", "predicted.csv")
     table = pl.read_csv(tmp_path / "titanic.csv")
