@@ -15,6 +15,7 @@ _FEWEST = 4  # knots; below, the map is affine
 _STEEPEST = 20.0  # normal deviations per deviation of the feature
 _OUTER_LEVEL = 0.005
 _ROWS_OUTSIDE = 3.0
+_FAR = 6.0  # deviations
 _TRUST = 100.0  # distinct values for which the quantiles count half
 
 
@@ -30,8 +31,8 @@ class Gaussianize(Transform):
 
     Knots lie evenly in z. A feature of m distinct values gets
     :math:`2 m^{1/3}` of them, `knots` at most, and is left affine if these are
-    fewer than four; the knots are shrunk towards :math:`z = u` by
-    :math:`100 / (100 + m)`. The tails are never steeper than that line. Knots
+    fewer than four; the knots are shrunk towards :math:`z = u`, taken to be no further
+    out than 6, by :math:`100 / (100 + m)`. The tails are never steeper than that line. Knots
     that would make g steeper than 20 are merged, so near-ties cannot create an
     unbounded density. Computes in float64, whatever the dtype of x.
 
@@ -149,8 +150,10 @@ def _quantile_knots(distribution: MidDistribution, most: int) -> tuple[Tensor, T
     position = distribution.quantile(torch.special.ndtr(even))
     # Where a tie clamps the quantile, its normal value is that of the tie's middle.
     normal = torch.special.ndtri(distribution.level(position))
-    # Few rows say little about a shape: their knots lie nearer to the straight line.
-    normal = normal + (position - normal) / (1 + distinct / _TRUST)
+    # Few rows say little about a shape: their knots lie nearer to the straight line. What
+    # lies far out stays near: a line to there would outweigh all that the rows say.
+    line = position.clamp(-_FAR, _FAR)
+    normal = normal + (line - normal) / (1 + distinct / _TRUST)
     return position, normal, used
 
 

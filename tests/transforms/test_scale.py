@@ -252,3 +252,16 @@ def test_an_absurd_value_does_not_move_a_column_of_two_values() -> None:
     absurd = torch.cat([flags, torch.full((1, 1), 1e12, dtype=torch.float64)])
     clean, moved = fitted(Standardize, flags)(flags)[0], fitted(Standardize, absurd)(flags)[0]
     assert (clean - moved).abs().max().item() < 0.5
+
+
+@pytest.mark.parametrize("share", [0.8, 0.92, 0.98])
+def test_rare_values_far_from_a_wide_tie_stay_near(share: float) -> None:
+    """Of a gain that most people do not have, in noise of one step, as a model is fitted."""
+    torch.manual_seed(0)
+    n = 4000
+    gain = torch.where(torch.rand(n, 1) < share, 0.0, torch.randn(n, 1).exp() * 8000).double()
+    noisy = gain.round() + torch.rand(n, 1, dtype=torch.float64) - 0.5
+    bent = fitted(Gaussianize, fitted(Standardize, noisy)(noisy)[0])
+    z, _ = bent(fitted(Standardize, noisy)(noisy)[0])
+    assert z.abs().max() < 8
+    assert 0.4 < z.std() < 1.5
